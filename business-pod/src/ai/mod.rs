@@ -1,0 +1,1 @@
+//! The AI service: popular destinations counted from real searches and bookings (ai §4.12).

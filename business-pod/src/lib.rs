@@ -1,0 +1,5 @@
+//! The business pod: voyage, payment and AI in one process.
+
+pub mod ai;
+pub mod payment;
+pub mod voyage;

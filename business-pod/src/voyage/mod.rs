@@ -1,0 +1,3 @@
+//! The voyage service: search, cart, checkout, bookings (voyage.md).
+
+pub mod supply;

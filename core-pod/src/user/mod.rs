@@ -1,0 +1,1 @@
+//! The user service: profile and notifications (core §5).

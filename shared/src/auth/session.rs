@@ -1,0 +1,1 @@
+//! Live sessions as every pod checks them: Redis, then the owner (core §2.3).

@@ -1,0 +1,228 @@
+//! Typed configuration from environment variables and secret files. No other code reads the environment.
+//!
+//! contract: core §12. A [`Reader`] collects every problem instead of stopping at the first, so that an operator sees all
+//! of them at once; the process then exits with 78 (`EX_CONFIG`).
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Where the process runs. Decides whether anything may fall back to embedded defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// A laptop: what is unset is embedded.
+    Development,
+    /// Nothing falls back; missing settings stop the start.
+    Production,
+}
+
+/// One setting, as documented and as found. `config` prints these.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// What it is for, its unit and shape.
+    pub help: &'static str,
+    /// The default as text, if there is one.
+    pub default: Option<String>,
+    /// Whether the value is masked and may come from `<NAME>_FILE`.
+    pub secret: bool,
+    /// The effective value, masked for secrets.
+    pub effective: Option<String>,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} problem(s):", self.0.len())?;
+        self.0.iter().try_for_each(|problem| writeln!(f, "  - {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Reads settings by name and remembers what was asked, what was found and what was wrong.
+#[derive(Debug)]
+pub struct Reader {
+    vars: BTreeMap<String, String>,
+    settings: Vec<Setting>,
+    problems: Vec<String>,
+    environment: Environment,
+}
+
+impl Reader {
+    /// The process environment.
+    pub fn from_env() -> Self {
+        Self::from_pairs(std::env::vars())
+    }
+
+    /// Given pairs, for tests and for the launcher.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let vars: BTreeMap<_, _> = pairs.into_iter().filter(|(_, value)| !value.trim().is_empty()).collect();
+        let mut reader =
+            Self { vars, settings: Vec::new(), problems: Vec::new(), environment: Environment::Development };
+        let text = reader
+            .text("APP_ENV", "`development` or `production`; `NODE_ENV` is an alias")
+            .or_else(|| reader.vars.get("NODE_ENV").cloned());
+        reader.environment = match text.as_deref() {
+            None | Some("development" | "test") => Environment::Development,
+            Some("production") => Environment::Production,
+            Some(other) => {
+                reader.problem(format!("APP_ENV: `{other}` is neither `development` nor `production`"));
+                Environment::Production
+            }
+        };
+        reader
+    }
+
+    /// Where the process runs.
+    pub fn environment(&self) -> Environment {
+        self.environment
+    }
+
+    /// Whether this is production.
+    pub fn production(&self) -> bool {
+        self.environment == Environment::Production
+    }
+
+    /// Whether a variable (or its `_FILE` form) is set, without reading it.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.vars.contains_key(name) || self.vars.contains_key(&format!("{name}_FILE"))
+    }
+
+    /// Fills in a variable that is not set, for the embedded back ends.
+    pub fn fill(&mut self, name: &str, value: impl Into<String>) {
+        if !self.is_set(name) {
+            self.vars.insert(name.to_owned(), value.into());
+        }
+    }
+
+    /// Records a problem found by a check across fields.
+    pub fn problem(&mut self, text: impl Into<String>) {
+        self.problems.push(text.into());
+    }
+
+    /// An optional text.
+    pub fn text(&mut self, name: &'static str, help: &'static str) -> Option<String> {
+        let value = self.vars.get(name).cloned();
+        self.note(name, help, None, false, value.clone());
+        value
+    }
+
+    /// An optional value of a type.
+    pub fn optional<T: FromStr>(&mut self, name: &'static str, help: &'static str) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        let text = self.vars.get(name).cloned();
+        self.note(name, help, None, false, text.clone());
+        self.parse(name, &text?)
+    }
+
+    /// A value with a default.
+    pub fn or<T: FromStr + ToString>(&mut self, name: &'static str, default: T, help: &'static str) -> T
+    where
+        T::Err: fmt::Display,
+    {
+        let text = self.vars.get(name).cloned();
+        let default_text = default.to_string();
+        self.note(name, help, Some(default_text.clone()), false, Some(text.clone().unwrap_or(default_text)));
+        text.and_then(|text| self.parse(name, &text)).unwrap_or(default)
+    }
+
+    /// A comma list with a default; blanks around items are dropped.
+    pub fn list(&mut self, name: &'static str, default: &[&str], help: &'static str) -> Vec<String> {
+        let text = self.vars.get(name).cloned().unwrap_or_else(|| default.join(","));
+        self.note(name, help, Some(default.join(",")), false, Some(text.clone()));
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// A value that must be there (unless this is development and `fill` gave one).
+    pub fn required<T: FromStr>(&mut self, name: &'static str, help: &'static str) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        if !self.is_set(name) {
+            self.problem(format!("{name} is missing: {help}"));
+        }
+        self.optional(name, help)
+    }
+
+    /// A secret from `NAME` or from the file named by `NAME_FILE`; both set is an error.
+    pub fn secret(&mut self, name: &'static str, help: &'static str) -> Option<SecretString> {
+        let file_name = format!("{name}_FILE");
+        let (direct, file) = (self.vars.get(name).cloned(), self.vars.get(&file_name).cloned());
+        let value = match (direct, file) {
+            (Some(_), Some(_)) => {
+                self.problem(format!("{name} and {file_name} are both set: keep one"));
+                None
+            }
+            (Some(value), None) => Some(value),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) if text.trim().is_empty() => {
+                    self.problem(format!("{file_name}: the file is empty"));
+                    None
+                }
+                Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => {
+                    self.problem(format!("{file_name}: cannot be read: {}", error.kind()));
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        self.note(name, help, None, true, value.as_ref().map(|_| "***".to_owned()));
+        value.map(SecretString::from)
+    }
+
+    /// A secret that must be there and must not be a placeholder in production.
+    pub fn required_secret(&mut self, name: &'static str, help: &'static str) -> Option<SecretString> {
+        let set = self.is_set(name);
+        let value = self.secret(name, help);
+        if !set {
+            self.problem(format!("{name} (or {name}_FILE) is missing: {help}"));
+        }
+        if self.production() && value.as_ref().is_some_and(|value| is_placeholder(value.expose_secret())) {
+            self.problem(format!("{name} is a placeholder"));
+        }
+        value
+    }
+
+    /// What was asked so far, in order, without repetitions.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// All problems, or nothing.
+    pub fn finish(&mut self) -> Result<(), ConfigErrors> {
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigErrors(std::mem::take(&mut self.problems))) }
+    }
+
+    fn parse<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        match text.trim().parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(format!("{name}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, name: &'static str, help: &'static str, default: Option<String>, secret: bool, found: Option<String>) {
+        if !self.settings.iter().any(|setting| setting.name == name) {
+            self.settings.push(Setting { name, help, default, secret, effective: found });
+        }
+    }
+}
+
+/// `changeme`, `your_key_here`, `<secret>` and their like.
+fn is_placeholder(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    ["change", "placeholder", "your_", "your-", "example", "xxx", "<", "todo"].iter().any(|mark| value.contains(mark))
+}

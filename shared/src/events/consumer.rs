@@ -1,0 +1,1 @@
+//! Consumers: inbox, retries, dead letters (events §6).

@@ -1,0 +1,13 @@
+//! Events: the topic registry, the envelope, and the outbox through which every event leaves a service.
+//!
+//! contract: events §2 (envelope), §4 (topics), §6 (ordering, retries, dead letters)
+
+pub mod consumer;
+pub mod envelope;
+pub mod kafka;
+pub mod outbox;
+pub mod relay;
+pub mod topic;
+
+pub use envelope::{Envelope, NewEvent};
+pub use topic::Topic;

@@ -1,0 +1,1 @@
+//! The transactional outbox: an event is appended in the transaction of the change (events §6).

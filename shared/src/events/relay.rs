@@ -1,0 +1,1 @@
+//! The relay: publishes the outbox to Kafka, in order per key.

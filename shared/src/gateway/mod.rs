@@ -1,0 +1,1 @@
+//! The gateway: a streaming reverse proxy over the services, in process or remote (core §3).

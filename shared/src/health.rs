@@ -1,0 +1,1 @@
+//! Health reports: live, ready and full, in the shapes of core §6.

@@ -1,0 +1,26 @@
+//! The HTTP kit: what every listener of every pod does the same way.
+//!
+//! contract: core §1
+
+pub mod client_address;
+pub mod extract;
+pub mod kit;
+pub mod limit;
+
+pub use extract::{Body, Query};
+
+tokio::task_local! {
+    /// The id of the request this task works on.
+    pub static REQUEST_ID: String;
+}
+
+/// The id of the current request, if this task works on one.
+pub fn current_request_id() -> Option<String> {
+    REQUEST_ID.try_with(Clone::clone).ok()
+}
+
+/// The time stamp of error bodies and envelopes that have no clock at hand, ISO-8601 with milliseconds.
+pub fn response_timestamp() -> String {
+    use crate::sources::{Clock as _, SystemClock, iso_millis};
+    iso_millis(SystemClock.now())
+}

@@ -1,0 +1,1 @@
+//! Idempotency keys for requests that create or move money (core §14, payment §3).

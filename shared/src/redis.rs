@@ -1,0 +1,1 @@
+//! Redis as a single node, a Cluster or in process, behind one type.
