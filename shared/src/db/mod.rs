@@ -26,20 +26,14 @@ pub struct Db<S> {
 
 impl<S> Clone for Db<S> {
     fn clone(&self) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            service: PhantomData,
-        }
+        Self { pool: self.pool.clone(), service: PhantomData }
     }
 }
 
 impl<S: Service> Db<S> {
     /// Wraps a pool whose connections belong to the service's role.
     pub fn new(pool: PgPool) -> Self {
-        Self {
-            pool,
-            service: PhantomData,
-        }
+        Self { pool, service: PhantomData }
     }
 
     /// The pool, for single statements: `query!(…).fetch_one(db.pool())`.
@@ -54,10 +48,7 @@ impl<S: Service> Db<S> {
 
     /// Opens a transaction on a task of its own, so that a request dropped at this point cannot give the pool a
     /// connection with a transaction still open (whose next statement would be acknowledged and later rolled back).
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one function that may open a transaction"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one function that may open a transaction")]
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.begin().await }.in_current_span())
@@ -73,11 +64,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
             // 08 connection, 53 resources, 57P operator intervention, 40001/40P01 serialisation and deadlock
-            code.starts_with("08")
-                || code.starts_with("53")
-                || code.starts_with("57P")
-                || code == "40001"
-                || code == "40P01"
+            code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code == "40001" || code == "40P01"
         }),
         _ => false,
     }
@@ -96,12 +83,6 @@ pub trait OnConstraint<T> {
 
 impl<T> OnConstraint<T> for sqlx::Result<T> {
     fn on_constraint<E: From<sqlx::Error>>(self, constraint: &str, domain: impl FnOnce() -> E) -> Result<T, E> {
-        self.map_err(|error| {
-            if violated_constraint(&error) == Some(constraint) {
-                domain()
-            } else {
-                error.into()
-            }
-        })
+        self.map_err(|error| if violated_constraint(&error) == Some(constraint) { domain() } else { error.into() })
     }
 }
