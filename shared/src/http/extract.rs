@@ -67,7 +67,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
-        serde_urlencoded::from_str(query).map(Self).map_err(|_| ApiError::bad_request("Invalid query parameters"))
+        serde_urlencoded::from_str(query)
+            .map(Self)
+            .map_err(|_| ApiError::bad_request("Invalid query parameters"))
     }
 }
 
