@@ -100,6 +100,11 @@ impl Reader {
         self.vars.contains_key(name) || self.vars.contains_key(&format!("{name}_FILE"))
     }
 
+    /// The bare text of a variable, for tools that document nothing.
+    pub fn text_now(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
+    }
+
     /// Fills in a variable that is not set, for the embedded back ends.
     pub fn fill(&mut self, name: &str, value: impl Into<String>) {
         if !self.is_set(name) {
