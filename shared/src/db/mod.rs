@@ -28,6 +28,7 @@ use tracing::{Instrument as _, log::LevelFilter};
 
 pub use config::DatabaseConfig;
 pub use retry::Conflict;
+pub(crate) use retry::jitter;
 
 /// A connection that lay idle for longer than this is tried before it is handed out. Busy ones are not: that would cost
 /// every request a round trip.
