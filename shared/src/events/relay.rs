@@ -83,7 +83,12 @@ impl<S> Clone for Relay<S> {
 impl<S: Service> Relay<S> {
     /// A relay from this database to this producer.
     pub fn new(db: Db<S>, producer: Producer, sources: Sources) -> Self {
-        Self { db, producer, sources, options: Arc::default() }
+        Self {
+            db,
+            producer,
+            sources,
+            options: Arc::default(),
+        }
     }
 
     /// The same with other options.
@@ -113,7 +118,11 @@ impl<S: Service> Relay<S> {
             match self.serve(&shutdown).await {
                 Ok(()) => return Ok(()),
                 // PostgreSQL is away, or the migrations have not run: not worth a restart of this task
-                Err(error) => tracing::warn!(service = S::NAME, error = format!("{error:#}"), "relay interrupted, will go on"),
+                Err(error) => tracing::warn!(
+                    service = S::NAME,
+                    error = format!("{error:#}"),
+                    "relay interrupted, will go on"
+                ),
             }
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
@@ -240,7 +249,12 @@ struct Window<'a, S> {
 
 impl<'a, S: Service> Window<'a, S> {
     fn new(relay: &'a Relay<S>) -> Self {
-        Self { relay, sent: FuturesUnordered::new(), positions: HashSet::new(), blocked: HashMap::new() }
+        Self {
+            relay,
+            sent: FuturesUnordered::new(),
+            positions: HashSet::new(),
+            blocked: HashMap::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -258,8 +272,12 @@ impl<'a, S: Service> Window<'a, S> {
             return Ok(0);
         }
         let now = Instant::now();
-        let blocked: Vec<&str> =
-            self.blocked.iter().filter(|(_, (until, _))| *until > now).map(|(topic, _)| topic.as_str()).collect();
+        let blocked: Vec<&str> = self
+            .blocked
+            .iter()
+            .filter(|(_, (until, _))| *until > now)
+            .map(|(topic, _)| topic.as_str())
+            .collect();
         let on_the_way: Vec<i64> = self.positions.iter().copied().collect();
         let rows = store::pending::<S>(self.relay.db.pool(), &on_the_way, &blocked, room).await?;
         let count = rows.len();
@@ -276,7 +294,11 @@ impl<'a, S: Service> Window<'a, S> {
 
     fn enqueue(&self, row: &Row) -> Result<super::kafka::Ack, SendError> {
         // a topic that has just refused a record must not take a later one of the same key
-        if self.blocked.get(&row.topic).is_some_and(|(until, _)| *until > Instant::now()) {
+        if self
+            .blocked
+            .get(&row.topic)
+            .is_some_and(|(until, _)| *until > Instant::now())
+        {
             return Err(SendError::Away("the topic is not available".to_owned()));
         }
         let event_id = row.event_id.to_string();
@@ -348,7 +370,8 @@ impl<'a, S: Service> Window<'a, S> {
             None => Duration::from_millis(500),
         };
         tracing::warn!(service = S::NAME, topic, reason, "topic not available, will try again");
-        self.blocked.insert(topic.to_owned(), (now + pause.mul_f64(jitter()), pause));
+        self.blocked
+            .insert(topic.to_owned(), (now + pause.mul_f64(jitter()), pause));
     }
 }
 
