@@ -61,9 +61,16 @@ impl Reader {
 
     /// Given pairs, for tests and for the launcher.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        let vars: BTreeMap<_, _> = pairs.into_iter().filter(|(_, value)| !value.trim().is_empty()).collect();
-        let mut reader =
-            Self { vars, settings: Vec::new(), problems: Vec::new(), environment: Environment::Development };
+        let vars: BTreeMap<_, _> = pairs
+            .into_iter()
+            .filter(|(_, value)| !value.trim().is_empty())
+            .collect();
+        let mut reader = Self {
+            vars,
+            settings: Vec::new(),
+            problems: Vec::new(),
+            environment: Environment::Development,
+        };
         let text = reader
             .text("APP_ENV", "`development` or `production`; `NODE_ENV` is an alias")
             .or_else(|| reader.vars.get("NODE_ENV").cloned());
@@ -91,6 +98,11 @@ impl Reader {
     /// Whether a variable (or its `_FILE` form) is set, without reading it.
     pub fn is_set(&self, name: &str) -> bool {
         self.vars.contains_key(name) || self.vars.contains_key(&format!("{name}_FILE"))
+    }
+
+    /// The bare text of a variable, for tools that document nothing.
+    pub fn text_now(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
     }
 
     /// Fills in a variable that is not set, for the embedded back ends.
@@ -129,7 +141,13 @@ impl Reader {
     {
         let text = self.vars.get(name).cloned();
         let default_text = default.to_string();
-        self.note(name, help, Some(default_text.clone()), false, Some(text.clone().unwrap_or(default_text)));
+        self.note(
+            name,
+            help,
+            Some(default_text.clone()),
+            false,
+            Some(text.clone().unwrap_or(default_text)),
+        );
         text.and_then(|text| self.parse(name, &text)).unwrap_or(default)
     }
 
@@ -137,7 +155,11 @@ impl Reader {
     pub fn list(&mut self, name: &'static str, default: &[&str], help: &'static str) -> Vec<String> {
         let text = self.vars.get(name).cloned().unwrap_or_else(|| default.join(","));
         self.note(name, help, Some(default.join(",")), false, Some(text.clone()));
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A value that must be there (unless this is development and `fill` gave one).
@@ -185,7 +207,11 @@ impl Reader {
         if !set {
             self.problem(format!("{name} (or {name}_FILE) is missing: {help}"));
         }
-        if self.production() && value.as_ref().is_some_and(|value| is_placeholder(value.expose_secret())) {
+        if self.production()
+            && value
+                .as_ref()
+                .is_some_and(|value| is_placeholder(value.expose_secret()))
+        {
             self.problem(format!("{name} is a placeholder"));
         }
         value
@@ -198,7 +224,11 @@ impl Reader {
 
     /// All problems, or nothing.
     pub fn finish(&mut self) -> Result<(), ConfigErrors> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigErrors(std::mem::take(&mut self.problems))) }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigErrors(std::mem::take(&mut self.problems)))
+        }
     }
 
     fn parse<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T>
@@ -214,9 +244,22 @@ impl Reader {
         }
     }
 
-    fn note(&mut self, name: &'static str, help: &'static str, default: Option<String>, secret: bool, found: Option<String>) {
+    fn note(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        default: Option<String>,
+        secret: bool,
+        found: Option<String>,
+    ) {
         if !self.settings.iter().any(|setting| setting.name == name) {
-            self.settings.push(Setting { name, help, default, secret, effective: found });
+            self.settings.push(Setting {
+                name,
+                help,
+                default,
+                secret,
+                effective: found,
+            });
         }
     }
 }
@@ -224,5 +267,7 @@ impl Reader {
 /// `changeme`, `your_key_here`, `<secret>` and their like.
 fn is_placeholder(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
-    ["change", "placeholder", "your_", "your-", "example", "xxx", "<", "todo"].iter().any(|mark| value.contains(mark))
+    ["change", "placeholder", "your_", "your-", "example", "xxx", "<", "todo"]
+        .iter()
+        .any(|mark| value.contains(mark))
 }

@@ -77,7 +77,11 @@ impl NewEvent {
             metadata: None,
             payload: serde_json::to_value(payload).unwrap_or_default(),
         };
-        Self { topic, key: key.to_string(), envelope }
+        Self {
+            topic,
+            key: key.to_string(),
+            envelope,
+        }
     }
 
     /// Marks the event as a reaction: keeps the correlation id, names the cause.
