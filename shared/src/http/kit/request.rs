@@ -33,7 +33,7 @@ use crate::{
     http::{
         REQUEST_ID,
         client_address::{PeerAddress, TrustedProxies},
-        limit::{RateLimiter, Rule, address_subject},
+        limit::{RateLimiter, Rule},
     },
     telemetry::trace::{self, SCOPE, Scope, TraceContext, X_REQUEST_ID},
 };
@@ -298,7 +298,7 @@ where
     let Some(limiter) = kit.shared.limiter.as_ref().filter(|_| !head.is_health) else {
         return handled(kit, service, request).await;
     };
-    let decision = limiter.check(&kit.shared.rule, &address_subject(client.0)).await;
+    let decision = limiter.check(&kit.shared.rule, &format!("ip:{}", client.limit_subject())).await;
     match decision.into_result() {
         Err(refusal) => refusal.into_response(),
         Ok(decision) => {
