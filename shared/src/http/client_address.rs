@@ -166,6 +166,12 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_ipv6_count_by_network() {
+        let address = ClientAddress("2001:db8:1:2:3:4:5:6".parse().unwrap());
+        assert_eq!(address.limit_subject(), "2001:db8:1:2::/64");
+    }
+
+    #[test]
     fn a_bad_network_is_named() {
         assert!(
             "10.0.0.0/8,nonsense"

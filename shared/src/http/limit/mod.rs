@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::{
     decision::Decision,
-    layer::{LimitLayer, Limits, Subject, layer},
+    layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
 use self::bucket::{BUCKET, Step};
 use crate::{config::Reader, redis::Redis};
