@@ -65,8 +65,14 @@ struct Damage {
 /// Requests that are dropped at some poll, most of them in a transaction, some with a single statement; then a look at
 /// what was acknowledged and is not there, and at the transactions that nobody owns.
 async fn hang_up(pool: &PgPool, opener: Opener, requests: usize) -> Damage {
-    sqlx::query("create table written (id bigint primary key)").execute(pool).await.unwrap();
-    let options = (*pool.connect_options()).clone().application_name("hang-up").options([("synchronous_commit", "off")]);
+    sqlx::query("create table written (id bigint primary key)")
+        .execute(pool)
+        .await
+        .unwrap();
+    let options = (*pool.connect_options())
+        .clone()
+        .application_name("hang-up")
+        .options([("synchronous_commit", "off")]);
     let small = PgPoolOptions::new()
         .max_connections(4)
         .test_before_acquire(false)
@@ -103,7 +109,10 @@ async fn hang_up(pool: &PgPool, opener: Opener, requests: usize) -> Damage {
         .filter_map(std::future::ready)
         .collect()
         .await;
-    assert!(dropped.load(Ordering::Relaxed) > requests / 4, "too few requests were dropped to mean anything");
+    assert!(
+        dropped.load(Ordering::Relaxed) > requests / 4,
+        "too few requests were dropped to mean anything"
+    );
 
     // what the dropped requests left behind needs a moment to be rolled back; what stays is leaked
     let leaked = async || -> i64 {
@@ -122,7 +131,11 @@ async fn hang_up(pool: &PgPool, opener: Opener, requests: usize) -> Damage {
         .fetch_one(pool)
         .await
         .unwrap();
-    Damage { acknowledged: acknowledged.len(), lost: acknowledged.len() - usize::try_from(there).unwrap(), leaked }
+    Damage {
+        acknowledged: acknowledged.len(),
+        lost: acknowledged.len() - usize::try_from(there).unwrap(),
+        leaked,
+    }
 }
 
 #[sqlx::test(migrations = false)]
@@ -152,13 +165,21 @@ async fn without_a_server_requests_get_503_and_are_served_soon_after_its_return(
         proxy.cut().await;
         let asked = Instant::now();
         let refused = db.begin().await.expect_err(round);
-        assert!(asked.elapsed() < Duration::from_secs(2), "{round}: {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "{round}: {:?}",
+            asked.elapsed()
+        );
         assert_eq!(ApiError::from(refused).status(), 503, "{round}");
 
         proxy.restore().await;
         let restored = Instant::now();
         eventually("the pool recovers", async || db.ping().await.is_ok()).await;
-        assert!(restored.elapsed() < Duration::from_secs(5), "{round}: {:?}", restored.elapsed());
+        assert!(
+            restored.elapsed() < Duration::from_secs(5),
+            "{round}: {:?}",
+            restored.elapsed()
+        );
         db.begin().await.unwrap().commit().await.unwrap();
     }
 }
@@ -169,7 +190,6 @@ async fn transactions_that_deadlock_are_both_done(pool: PgPool) {
         .execute(&pool)
         .await
         .unwrap();
-    sqlx::query("alter database current set deadlock_timeout = '50ms'").execute(&pool).await.ok();
     let db = Db::<Shop>::new(pool.clone());
     let tries = std::sync::Arc::new(AtomicUsize::new(0));
     let meet = std::sync::Arc::new(tokio::sync::Barrier::new(2));
@@ -177,16 +197,17 @@ async fn transactions_that_deadlock_are_both_done(pool: PgPool) {
         let (db, tries, meet) = (db.clone(), tries.clone(), meet.clone());
         // spawned, so that it also proves that the future can be sent between threads, as handlers need
         tokio::spawn(async move {
-            let mut first = true;
-            db.retrying(async |tx| {
+            let first = std::sync::atomic::AtomicBool::new(true);
+            let (tries, meet, first) = (&tries, &meet, &first);
+            db.retrying(|mut tx| async move {
                 tries.fetch_add(1, Ordering::Relaxed);
                 let update = "update pair set n = n + 1 where id = $1";
                 sqlx::query(update).bind(order[0]).execute(&mut *tx).await?;
-                if std::mem::take(&mut first) {
+                if first.swap(false, Ordering::Relaxed) {
                     meet.wait().await;
                 }
                 sqlx::query(update).bind(order[1]).execute(&mut *tx).await?;
-                Ok::<_, sqlx::Error>(())
+                tx.commit().await
             })
             .await
         })
@@ -207,7 +228,13 @@ fn slow_migrations() -> Migrations {
         .map(|(number, sql)| {
             let version = i64::try_from(number).unwrap() + 1;
             let no_tx = sql.contains("concurrently");
-            Migration::new(version, "step".into(), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), no_tx)
+            Migration::new(
+                version,
+                "step".into(),
+                MigrationType::Simple,
+                AssertSqlSafe(sql).into_sql_str(),
+                no_tx,
+            )
         })
         .collect();
     Migrations::new::<Shop>(Migrator::with_migrations(statements))
@@ -221,7 +248,12 @@ async fn four_replicas_migrate_at_once_and_the_work_is_done_once(pool: PgPool) {
         let options: PgConnectOptions = options.clone();
         async move {
             let mut connection = options.connect().await.unwrap();
-            migrate::run_on(&mut connection, &[slow_migrations(), migrations::<Bank>()], Roles::Ignore).await
+            migrate::run_on(
+                &mut connection,
+                &[slow_migrations(), migrations::<Bank>()],
+                Roles::Ignore,
+            )
+            .await
         }
     });
     for outcome in futures_util::future::join_all(replicas).await {
@@ -235,15 +267,26 @@ async fn four_replicas_migrate_at_once_and_the_work_is_done_once(pool: PgPool) {
 async fn a_service_reads_and_writes_its_own_schema_and_no_other(pool: PgPool) {
     for role in ["shop_service", "bank_service"] {
         // roles belong to the server and outlive this database; another test may make them at the same moment
-        sqlx::query(AssertSqlSafe(format!("create role {role}"))).execute(&pool).await.ok();
+        sqlx::query(AssertSqlSafe(format!("create role {role}")))
+            .execute(&pool)
+            .await
+            .ok();
     }
     let mut connection = pool.acquire().await.unwrap();
     let both = [migrations::<Shop>(), migrations::<Bank>()];
-    migrate::run_on(&mut connection, &both, Roles::GrantExisting).await.unwrap();
+    migrate::run_on(&mut connection, &both, Roles::GrantExisting)
+        .await
+        .unwrap();
     // what a later migration creates is granted by default privileges
-    sqlx::raw_sql("create table shop.later (id int); create table bank.later (id int)").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql("create table shop.later (id int); create table bank.later (id int)")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
 
-    sqlx::raw_sql("set role shop_service").execute(&mut *connection).await.unwrap();
+    sqlx::raw_sql("set role shop_service")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
     let mut allowed = async |sql: &'static str| match sqlx::raw_sql(sql).execute(&mut *connection).await {
         Ok(_) => true,
         Err(error) => {
@@ -276,11 +319,15 @@ async fn a_service_reads_and_writes_its_own_schema_and_no_other(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn an_older_release_accepts_the_schema_of_a_newer_one(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
-    migrate::run_on(&mut connection, &[migrations::<Shop>()], Roles::Ignore).await.unwrap();
+    migrate::run_on(&mut connection, &[migrations::<Shop>()], Roles::Ignore)
+        .await
+        .unwrap();
     sqlx::raw_sql("insert into shop._sqlx_migrations values (99990101000000, 'newer', now(), true, '', 1)")
         .execute(&mut *connection)
         .await
         .unwrap();
     assert_eq!(migrations::<Shop>().pending(&pool).await.unwrap(), 0);
-    migrate::run_on(&mut connection, &[migrations::<Shop>()], Roles::Ignore).await.unwrap();
+    migrate::run_on(&mut connection, &[migrations::<Shop>()], Roles::Ignore)
+        .await
+        .unwrap();
 }

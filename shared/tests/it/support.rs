@@ -32,8 +32,13 @@ pub fn migrations<S: Service>() -> Migrations {
         place bigint generated always as identity primary key, event_id text not null, key text not null, n bigint not null
     );";
     let sql = format!("{}{effects}", include_str!("../../sql/events.sql")).replace("service_schema", S::SCHEMA);
-    let migration =
-        Migration::new(1, "events".into(), MigrationType::Simple, AssertSqlSafe(sql).into_sql_str(), false);
+    let migration = Migration::new(
+        1,
+        "events".into(),
+        MigrationType::Simple,
+        AssertSqlSafe(sql).into_sql_str(),
+        false,
+    );
     Migrations::new::<S>(Migrator::with_migrations(vec![migration]))
 }
 

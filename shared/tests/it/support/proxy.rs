@@ -41,7 +41,8 @@ impl Proxy {
 
     /// Works again, at the same place.
     pub async fn restore(&self) {
-        self.serve(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()).await;
+        self.serve(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap())
+            .await;
     }
 
     async fn serve(&self, listener: TcpListener) {
@@ -52,7 +53,9 @@ impl Proxy {
             while let Ok((mut client, _)) = listener.accept().await {
                 let target = target.clone();
                 connections.spawn(async move {
-                    let Ok(mut server) = TcpStream::connect((target.0.as_str(), target.1)).await else { return };
+                    let Ok(mut server) = TcpStream::connect((target.0.as_str(), target.1)).await else {
+                        return;
+                    };
                     copy_bidirectional(&mut client, &mut server).await.ok();
                 });
             }
