@@ -16,6 +16,7 @@ need python3 python3
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 if [ "$purpose" != run ]; then
     need redis-server redis-server
+    [ "$purpose" != bench ] || need wrk wrk
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
 

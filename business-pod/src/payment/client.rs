@@ -15,7 +15,9 @@ use shared::{
     money::Money,
 };
 
+use super::Payments;
 pub use super::model::{CancelReason, RefundReason, RefundStatus, Status};
+use super::{model::Transaction, service::view, store};
 
 /// The payment service as other services see it.
 #[async_trait]
@@ -197,6 +199,50 @@ pub enum PaymentError {
     /// Our failure.
     #[error("payment failed internally")]
     Internal(#[source] anyhow::Error),
+}
+
+#[async_trait]
+impl PaymentClient for Payments {
+    async fn create_intent(&self, request: CreateIntent) -> Result<Intent, PaymentError> {
+        let payments = self.clone();
+        self.to_the_end(async move { payments.start(&request).await }).await
+    }
+
+    async fn status(&self, payment_intent_id: &str, refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
+        let found = store::find_by_intent(&mut *self.db().acquire().await?, payment_intent_id).await?;
+        self.view_of(found, refresh).await
+    }
+
+    async fn status_of_booking(&self, booking: BookingId, refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
+        let found = store::find_latest(&mut *self.db().acquire().await?, booking).await?;
+        self.view_of(found, refresh).await
+    }
+
+    async fn cancel(&self, payment_intent_id: &str, reason: CancelReason) -> Result<Cancelled, PaymentError> {
+        let found = store::find_by_intent(&mut *self.db().acquire().await?, payment_intent_id).await?;
+        let payment = found.ok_or(PaymentError::NotFound)?;
+        let payments = self.clone();
+        self.to_the_end(async move { payments.cancel_payment(payment.id, reason).await }).await
+    }
+
+    async fn cancel_of_booking(&self, booking: BookingId, reason: CancelReason) -> Result<Option<Cancelled>, PaymentError> {
+        let payments = self.clone();
+        self.to_the_end(async move { payments.cancel_payments_of(booking, reason).await }).await
+    }
+
+    async fn refund(&self, request: Refund) -> Result<Refunded, PaymentError> {
+        let payments = self.clone();
+        self.to_the_end(async move { payments.refund_now(&request).await }).await
+    }
+}
+
+impl Payments {
+    async fn view_of(&self, found: Option<Transaction>, refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
+        match found {
+            Some(payment) if refresh && payment.status.is_open() => Ok(view(self.refresh(&payment).await?)),
+            found => Ok(found.and_then(view)),
+        }
+    }
 }
 
 impl PaymentError {

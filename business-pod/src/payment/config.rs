@@ -16,6 +16,9 @@ use url::Url;
 
 use super::stripe::StripeSettings;
 
+/// The window of both limits.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// What the payment service needs to know.
 #[derive(Debug, Clone)]
 pub struct PaymentConfig {
@@ -59,11 +62,8 @@ impl Mode {
 impl PaymentConfig {
     /// Reads and checks the settings.
     pub fn read(reader: &mut Reader) -> Self {
-        let base: Url = reader.or(
-            "STRIPE_API_BASE",
-            Url::parse("https://api.stripe.com/").unwrap_or_else(|_| unreachable!("a constant address")),
-            "where Stripe's API is",
-        );
+        let base = reader.or("STRIPE_API_BASE", "https://api.stripe.com".to_owned(), "where Stripe's API is");
+        let base = Url::parse(&base).map_err(|error| reader.problem(format!("STRIPE_API_BASE: {error}"))).ok();
         let version =
             reader.or("STRIPE_API_VERSION", "2023-10-16".to_owned(), "Stripe API version that every call is pinned to");
         let timeout = reader.or("STRIPE_TIMEOUT_MS", 8000_u64, "milliseconds for one call to Stripe with its retries");
@@ -98,7 +98,7 @@ impl PaymentConfig {
 
         let currencies = currencies(reader);
         Self {
-            stripe: key.filter(|_| mode.is_some()).map(|key| StripeSettings {
+            stripe: key.filter(|_| mode.is_some()).zip(base).map(|(key, base)| StripeSettings {
                 base: with_trailing_slash(base),
                 version,
                 key,
@@ -109,22 +109,8 @@ impl PaymentConfig {
             webhook_secrets: webhook.into_iter().chain(previous).collect(),
             currencies,
             livemode: mode == Some(Mode::Live),
-            write_limit: Rule::read(
-                reader,
-                "payment.write",
-                "RATE_LIMIT_PAYMENT_WRITE_MAX",
-                "RATE_LIMIT_PAYMENT_WRITE_WINDOW",
-                20,
-                Duration::from_secs(60),
-            ),
-            read_limit: Rule::read(
-                reader,
-                "payment.read",
-                "RATE_LIMIT_PAYMENT_READ_MAX",
-                "RATE_LIMIT_PAYMENT_READ_WINDOW",
-                120,
-                Duration::from_secs(60),
-            ),
+            write_limit: shared::rate_limit_rule!(reader, "PAYMENT_WRITE", Rule::new("payment.write", 20, MINUTE)),
+            read_limit: shared::rate_limit_rule!(reader, "PAYMENT_READ", Rule::new("payment.read", 120, MINUTE)),
         }
     }
 }

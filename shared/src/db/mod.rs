@@ -1,16 +1,38 @@
 //! PostgreSQL: one bounded pool per service, one way to open a transaction.
 //!
-//! contract: core §11 (one schema per service); the trap that [`Db::begin`] avoids is sqlx #4393.
+//! contract: core §11 (one schema per service), §12; the trap that [`Db::begin`] avoids is sqlx #4393.
+//! A pool is made without a server. While there is none, whoever asks waits at most the acquire time-out and is answered
+//! with 503; the first request after its return is served.
 
 mod config;
 pub mod migrate;
+mod retry;
 
-use std::{io, marker::PhantomData};
+use std::{
+    io,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use sqlx::{PgPool, Postgres, Transaction, pool::PoolConnection};
-use tracing::Instrument as _;
+use futures_util::FutureExt as _;
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::{Instrument as _, log::LevelFilter};
 
 pub use config::DatabaseConfig;
+pub use retry::Conflict;
+pub(crate) use retry::jitter;
+
+/// A connection that lay idle for longer than this is tried before it is handed out. Busy ones are not: that would cost
+/// every request a round trip.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// A service that owns a schema. Implemented by an empty enum per service.
 pub trait Service: Send + Sync + 'static {
@@ -24,6 +46,7 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Db<S> {
     pool: PgPool,
+    waiting: Arc<AtomicU32>,
     service: PhantomData<fn() -> S>,
 }
 
@@ -31,6 +54,7 @@ impl<S> Clone for Db<S> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            waiting: Arc::clone(&self.waiting),
             service: PhantomData,
         }
     }
@@ -41,8 +65,32 @@ impl<S: Service> Db<S> {
     pub fn new(pool: PgPool) -> Self {
         Self {
             pool,
+            waiting: Arc::default(),
             service: PhantomData,
         }
+    }
+
+    /// The pool of this configuration, without connecting. Connections are opened when they are asked for.
+    pub fn connect_lazy(config: &DatabaseConfig) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections)
+            .min_connections(config.min_connections)
+            .acquire_timeout(config.acquire_timeout)
+            .max_lifetime(config.max_lifetime)
+            .idle_timeout(config.idle_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                async move {
+                    if meta.idle_for > TRUSTED_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                }
+                .boxed()
+            })
+            .acquire_slow_level(LevelFilter::Debug)
+            .connect_lazy_with(Self::connect_options(config));
+        Self::new(pool)
     }
 
     /// The pool, for single statements: `query!(…).fetch_one(db.pool())`.
@@ -52,6 +100,7 @@ impl<S: Service> Db<S> {
 
     /// A connection, for several reads in a row.
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let _waiting = Waiting::new::<S>(&self.waiting);
         self.pool.acquire().await
     }
 
@@ -62,11 +111,99 @@ impl<S: Service> Db<S> {
         reason = "this is the one function that may open a transaction"
     )]
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        let waiting = Waiting::new::<S>(&self.waiting);
         let pool = self.pool.clone();
-        tokio::spawn(async move { pool.begin().await }.in_current_span())
+        let open = async move {
+            let _waiting = waiting;
+            pool.begin().await
+        };
+        tokio::spawn(open.in_current_span())
             .await
             .unwrap_or_else(|join| Err(sqlx::Error::Io(io::Error::other(join))))
     }
+
+    /// Whether the server answers, for health checks.
+    pub async fn ping(&self) -> sqlx::Result<()> {
+        self.acquire().await?.ping().await
+    }
+
+    /// Sets the pool's gauges; called every few seconds.
+    pub fn record_metrics(&self) {
+        let (open, idle) = (
+            self.pool.size(),
+            u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
+        );
+        let max = self.pool.options().get_max_connections();
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        for (state, count) in [
+            ("idle", idle),
+            ("in_use", open.saturating_sub(idle)),
+            ("waiting", waiting),
+            ("max", max),
+        ] {
+            metrics::gauge!("db_pool_connections", "service" => S::NAME, "state" => state).set(f64::from(count));
+        }
+    }
+
+    /// A connection outside the pool that is never exchanged behind the caller's back, for session locks and `listen`.
+    /// The server notices within seconds when this process is gone.
+    pub(crate) fn dedicated(&self) -> PgConnectOptions {
+        let keepalive = [
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        (*self.pool.connect_options()).clone().options(keepalive)
+    }
+
+    fn connect_options(config: &DatabaseConfig) -> PgConnectOptions {
+        let statement_timeout = config.statement_timeout.as_millis().to_string();
+        config
+            .options
+            .clone()
+            .application_name(S::NAME)
+            .options([
+                ("statement_timeout", statement_timeout.as_str()),
+                ("idle_in_transaction_session_timeout", "60000"),
+            ])
+            .log_statements(LevelFilter::Trace)
+            // the text of a statement has placeholders only, so no value reaches the log
+            .log_slow_statements(LevelFilter::Warn, config.slow_statement)
+    }
+}
+
+/// Counts whoever waits for a connection, also when the wait is given up, and how long the wait took.
+struct Waiting {
+    count: Arc<AtomicU32>,
+    since: Instant,
+    service: &'static str,
+}
+
+impl Waiting {
+    fn new<S: Service>(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self {
+            count: Arc::clone(count),
+            since: Instant::now(),
+            service: S::NAME,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        metrics::histogram!("db_pool_wait_seconds", "service" => self.service)
+            .record(self.since.elapsed().as_secs_f64());
+    }
+}
+
+/// Measures a piece of database work under a name: `db_query_duration_seconds{operation="voyage.booking.cancel"}`.
+pub async fn observed<T>(operation: &'static str, work: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = work.await;
+    metrics::histogram!("db_query_duration_seconds", "operation" => operation).record(started.elapsed().as_secs_f64());
+    result
 }
 
 /// Whether trying again may help: the pool is exhausted or closed, the connection is lost, the server is starting,

@@ -6,8 +6,11 @@
 //! * several keys of one script share a hash tag (`{user:42}`), also where the back end would not insist;
 //! * nothing in here is the truth about anything: callers fall back to the database or to counters of their own.
 
+mod breaker;
 mod config;
 mod memory;
+mod pubsub;
+mod remote;
 pub mod script;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,6 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub use self::{
     config::{RedisConfig, Target},
     memory::{Memory, View},
+    remote::Remote,
     script::{Reply, Script},
 };
 
@@ -84,6 +88,10 @@ impl Subscription {
 pub enum Redis {
     /// In this process only: development, tests, and `REDIS_ENABLED=false`.
     Memory(Memory),
+    /// One server.
+    Single(Remote),
+    /// A Cluster.
+    Cluster(Remote),
 }
 
 impl Redis {
@@ -94,7 +102,11 @@ impl Redis {
 
     /// Opens what the configuration names. Never fails for an absent server: the first command connects.
     pub fn connect(config: &RedisConfig) -> anyhow::Result<Self> {
-        Ok(Self::Memory(Memory::new(config.memory_bytes)))
+        Ok(match config.target {
+            Target::Memory => Self::Memory(Memory::new(config.memory_bytes)),
+            Target::Single(_) => Self::Single(Remote::new(config)?),
+            Target::Cluster(_) => Self::Cluster(Remote::new(config)?),
+        })
     }
 
     /// Whether other processes see what is written here.
@@ -106,6 +118,7 @@ impl Redis {
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, RedisError> {
         match self {
             Self::Memory(memory) => memory.get(key),
+            Self::Single(remote) | Self::Cluster(remote) => remote.get(key).await,
         }
     }
 
@@ -119,6 +132,7 @@ impl Redis {
     pub async fn set(&self, key: &str, value: impl AsRef<[u8]>, ttl: Option<Duration>) -> Result<(), RedisError> {
         match self {
             Self::Memory(memory) => memory.set(key, value.as_ref(), ttl),
+            Self::Single(remote) | Self::Cluster(remote) => remote.set(key, value.as_ref(), ttl).await,
         }
     }
 
@@ -126,6 +140,7 @@ impl Redis {
     pub async fn set_nx(&self, key: &str, value: impl AsRef<[u8]>, ttl: Option<Duration>) -> Result<bool, RedisError> {
         match self {
             Self::Memory(memory) => memory.set_nx(key, value.as_ref(), ttl),
+            Self::Single(remote) | Self::Cluster(remote) => remote.set_nx(key, value.as_ref(), ttl).await,
         }
     }
 
@@ -133,6 +148,7 @@ impl Redis {
     pub async fn del(&self, key: &str) -> Result<bool, RedisError> {
         match self {
             Self::Memory(memory) => memory.del(key),
+            Self::Single(remote) | Self::Cluster(remote) => remote.del(key).await,
         }
     }
 
@@ -140,6 +156,7 @@ impl Redis {
     pub async fn expire(&self, key: &str, ttl: Duration) -> Result<bool, RedisError> {
         match self {
             Self::Memory(memory) => memory.expire(key, ttl),
+            Self::Single(remote) | Self::Cluster(remote) => remote.expire(key, ttl).await,
         }
     }
 
@@ -147,6 +164,7 @@ impl Redis {
     pub async fn ttl(&self, key: &str) -> Result<Option<Duration>, RedisError> {
         match self {
             Self::Memory(memory) => memory.ttl(key),
+            Self::Single(remote) | Self::Cluster(remote) => remote.ttl(key).await,
         }
     }
 
@@ -171,6 +189,7 @@ impl Redis {
     pub async fn hgetall(&self, key: &str) -> Result<BTreeMap<String, String>, RedisError> {
         match self {
             Self::Memory(memory) => memory.hgetall(key),
+            Self::Single(remote) | Self::Cluster(remote) => remote.hgetall(key).await,
         }
     }
 
@@ -179,15 +198,19 @@ impl Redis {
         script::require_one_slot(keys)?;
         match self {
             Self::Memory(memory) => memory.eval(script, keys, args),
+            Self::Single(remote) | Self::Cluster(remote) => remote.eval(script, keys, args).await,
         }
     }
 
     /// Sends a message to whoever listens now.
     pub async fn publish(&self, channel: &str, payload: impl AsRef<[u8]>) -> Result<(), RedisError> {
         match self {
-            Self::Memory(memory) => memory.publish(channel, payload.as_ref()),
+            Self::Memory(memory) => {
+                memory.publish(channel, payload.as_ref());
+                Ok(())
+            }
+            Self::Single(remote) | Self::Cluster(remote) => remote.publish(channel, payload.as_ref()).await,
         }
-        Ok(())
     }
 
     /// Listens on channels. Returns once the subscription stands, or after the first failed attempt with
@@ -195,6 +218,7 @@ impl Redis {
     pub async fn subscribe(&self, channels: &[&str]) -> Subscription {
         match self {
             Self::Memory(memory) => memory.subscribe(channels),
+            Self::Single(remote) | Self::Cluster(remote) => remote.subscribe(channels).await,
         }
     }
 
@@ -202,6 +226,7 @@ impl Redis {
     pub async fn ping(&self) -> Result<(), RedisError> {
         match self {
             Self::Memory(_) => Ok(()),
+            Self::Single(remote) | Self::Cluster(remote) => remote.ping().await,
         }
     }
 }

@@ -58,6 +58,16 @@ pub async fn receive(db: &mut PgConnection, event: &NewEvent<'_>, now: DateTime<
     Ok(done.rows_affected() == 1)
 }
 
+/// Whether an event was handled before (and is not waiting for another try).
+pub async fn is_handled(db: &mut PgConnection, event: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select 1 from payment.webhook_inbox where event_id = $1 and status <> 'PARKED') as "handled!""#,
+        event,
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Says that a stored event had no effect.
 pub async fn ignore(db: &mut PgConnection, event: &str) -> sqlx::Result<()> {
     sqlx::query!("update payment.webhook_inbox set status = 'IGNORED' where event_id = $1", event).execute(db).await.map(drop)
@@ -101,7 +111,7 @@ pub async fn purge(db: &mut PgConnection, before: DateTime<Utc>) -> sqlx::Result
     Ok(done.rows_affected())
 }
 
-/// The age in seconds of the oldest parked event and how many there are.
+/// How many events wait for a person or another try.
 pub async fn parked(db: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from payment.webhook_inbox where status = 'PARKED'"#).fetch_one(db).await
 }

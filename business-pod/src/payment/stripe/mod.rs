@@ -18,7 +18,7 @@ use url::Url;
 
 use breaker::Breaker;
 pub use error::StripeError;
-use wire::{Event, List, PaymentIntent, Refund};
+use wire::{List, PaymentIntent, Refund};
 
 /// Retries after the first try.
 const RETRIES: u32 = 2;
@@ -156,7 +156,11 @@ impl Stripe {
     }
 
     /// Events of these types that Stripe could not deliver to us, newest first.
-    pub async fn undelivered_events(&self, kinds: &[&str], after: Option<&str>) -> Result<List<Event>, StripeError> {
+    pub async fn undelivered_events(
+        &self,
+        kinds: &[&str],
+        after: Option<&str>,
+    ) -> Result<List<serde_json::Value>, StripeError> {
         let mut query = vec![pair("delivery_success", "false"), pair("limit", "100")];
         query.extend(kinds.iter().map(|kind| pair("types[]", *kind)));
         query.extend(after.map(|id| pair("starting_after", id)));
