@@ -208,7 +208,7 @@ struct Exchange {
 impl Exchange {
     fn begin(kit: Arc<Inner>, head: Head) -> Self {
         kit.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        kit.shared.red.in_flight().increment(1.0);
+        kit.shared.red.move_in_flight(1.0);
         Self { kit, head, open: true }
     }
 
@@ -222,7 +222,7 @@ impl Exchange {
             return;
         }
         self.kit.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.kit.shared.red.in_flight().decrement(1.0);
+        self.kit.shared.red.move_in_flight(-1.0);
         let (
             Head {
                 method,
