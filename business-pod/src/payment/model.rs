@@ -335,7 +335,9 @@ impl Transaction {
 
             // final here: what Stripe says now decides, not what a late event says
             (Succeeded | Refunded, _) if certain => return Verdict::Alert("a final payment is not final at Stripe"),
-            (Canceled, Observed::Succeeded(success)) if certain => Verdict::Changed(Effect::LateSuccess(success.clone())),
+            (Canceled, Observed::Succeeded(success)) if certain => {
+                Verdict::Changed(Effect::LateSuccess(success.clone()))
+            }
             (Canceled, _) if certain => return Verdict::Alert("a cancelled payment is alive at Stripe"),
             (Succeeded | Refunded | Canceled, _) => return Verdict::AskStripe,
         };
@@ -348,7 +350,10 @@ impl Transaction {
     /// The completion check: amount, currency and booking must be what was asked for.
     fn judge(&self, success: &Success) -> Effect {
         let same_transaction = success.transaction.as_ref().is_none_or(|id| *id == self.id.to_string());
-        let same_booking = success.reference.as_ref().is_none_or(|reference| *reference == self.reference);
+        let same_booking = success
+            .reference
+            .as_ref()
+            .is_none_or(|reference| *reference == self.reference);
         let named = success.transaction.is_some() || success.reference.is_some();
         if success.received == self.amount && same_transaction && same_booking && named {
             Effect::Completed(success.clone())
@@ -551,12 +556,20 @@ pub mod charge {
 
     /// The amount as Stripe wants it. ISK and UGX have no minor unit in ISO 4217 but two digits at Stripe.
     pub fn to_stripe(amount: Money) -> i64 {
-        if has_stripe_cents(amount.currency) { amount.minor.saturating_mul(100) } else { amount.minor }
+        if has_stripe_cents(amount.currency) {
+            amount.minor.saturating_mul(100)
+        } else {
+            amount.minor
+        }
     }
 
     /// An amount of Stripe's as ours.
     pub fn from_stripe(minor: i64, currency: Currency) -> Money {
-        if has_stripe_cents(currency) { Money::new(minor / 100, currency) } else { Money::new(minor, currency) }
+        if has_stripe_cents(currency) {
+            Money::new(minor / 100, currency)
+        } else {
+            Money::new(minor, currency)
+        }
     }
 
     fn has_stripe_cents(currency: Currency) -> bool {

@@ -11,7 +11,11 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn payment(status: Status) -> Transaction {
-    let captured = if matches!(status, Status::Succeeded | Status::Refunded) { 45_050 } else { 0 };
+    let captured = if matches!(status, Status::Succeeded | Status::Refunded) {
+        45_050
+    } else {
+        0
+    };
     let refunded = if status == Status::Refunded { captured } else { 0 };
     Transaction {
         id: PaymentId(Uuid::from_u128(1)),
@@ -108,26 +112,44 @@ fn the_table_of_the_contract_is_followed_row_by_row() {
 #[test]
 fn a_late_failure_of_a_paid_payment_asks_stripe_and_changes_nothing() {
     let mut paid = payment(Status::Succeeded);
-    assert_eq!(paid.observe(&failure("ch_0"), Source::Event(at(1)), at(1)), Verdict::AskStripe);
-    assert!(matches!(paid.observe(&failure("ch_0"), Source::Truth, at(1)), Verdict::Alert(_)));
+    assert_eq!(
+        paid.observe(&failure("ch_0"), Source::Event(at(1)), at(1)),
+        Verdict::AskStripe
+    );
+    assert!(matches!(
+        paid.observe(&failure("ch_0"), Source::Truth, at(1)),
+        Verdict::Alert(_)
+    ));
     assert_eq!(paid.status, Status::Succeeded);
 }
 
 #[test]
 fn a_success_after_cancellation_counts_only_when_stripe_confirms_it_and_is_given_back() {
     let mut dead = payment(Status::Canceled);
-    assert_eq!(dead.observe(&success(45_050), Source::Event(at(9)), at(9)), Verdict::AskStripe);
+    assert_eq!(
+        dead.observe(&success(45_050), Source::Event(at(9)), at(9)),
+        Verdict::AskStripe
+    );
     let verdict = dead.observe(&success(45_050), Source::Truth, at(9));
     assert!(matches!(verdict, Verdict::Changed(Effect::LateSuccess(_))));
-    assert_eq!((dead.status, dead.review.as_deref()), (Status::Succeeded, Some("late_success")));
+    assert_eq!(
+        (dead.status, dead.review.as_deref()),
+        (Status::Succeeded, Some("late_success"))
+    );
 }
 
 #[test]
 fn one_failed_attempt_is_counted_once_and_a_second_attempt_again() {
     let mut open = payment(Status::Pending);
-    assert!(matches!(open.observe(&failure("ch_1"), Source::Event(at(1)), at(1)), Verdict::Changed(_)));
+    assert!(matches!(
+        open.observe(&failure("ch_1"), Source::Event(at(1)), at(1)),
+        Verdict::Changed(_)
+    ));
     assert_eq!(open.observe(&failure("ch_1"), Source::Truth, at(2)), Verdict::Unchanged);
-    assert!(matches!(open.observe(&failure("ch_2"), Source::Event(at(3)), at(3)), Verdict::Changed(_)));
+    assert!(matches!(
+        open.observe(&failure("ch_2"), Source::Event(at(3)), at(3)),
+        Verdict::Changed(_)
+    ));
     assert_eq!((open.attempt, open.status), (2, Status::Failed));
 }
 
@@ -135,7 +157,10 @@ fn one_failed_attempt_is_counted_once_and_a_second_attempt_again() {
 fn an_event_older_than_the_last_one_asks_stripe_instead_of_changing_anything() {
     let mut open = payment(Status::Pending);
     open.observe(&failure("ch_1"), Source::Event(at(10)), at(10));
-    assert_eq!(open.observe(&Observed::Processing, Source::Event(at(9)), at(11)), Verdict::AskStripe);
+    assert_eq!(
+        open.observe(&Observed::Processing, Source::Event(at(9)), at(11)),
+        Verdict::AskStripe
+    );
     assert_eq!(open.status, Status::Failed);
 }
 
@@ -152,7 +177,10 @@ fn money_that_is_not_what_was_asked_for_confirms_nothing() {
         let mut open = payment(Status::Pending);
         let verdict = open.observe(&observed, Source::Event(at(1)), at(1));
         assert!(matches!(verdict, Verdict::Changed(Effect::Flagged(_))), "{observed:?}");
-        assert_eq!((open.status, open.review.as_deref()), (Status::Succeeded, Some("amount_mismatch")));
+        assert_eq!(
+            (open.status, open.review.as_deref()),
+            (Status::Succeeded, Some("amount_mismatch"))
+        );
     }
 }
 
@@ -181,7 +209,13 @@ fn only_amounts_that_stripe_accepts_are_charged() {
     let all = ["EUR", "JPY", "GBP", "KWD", "ISK"].map(|code| code.parse().unwrap());
     let money = |minor, code: &str| Money::new(minor, code.parse().unwrap());
     assert!(charge::check(money(50, "EUR"), &all).is_ok());
-    for refused in [money(49, "EUR"), money(100_000_000, "EUR"), money(49, "JPY"), money(1001, "KWD"), money(500, "USD")] {
+    for refused in [
+        money(49, "EUR"),
+        money(100_000_000, "EUR"),
+        money(49, "JPY"),
+        money(1001, "KWD"),
+        money(500, "USD"),
+    ] {
         assert!(charge::check(refused, &all).is_err(), "{refused:?}");
     }
     assert_eq!(charge::to_stripe(money(500, "ISK")), 50_000);
