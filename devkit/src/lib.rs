@@ -1,1 +1,3 @@
-//! x
+//! Embedded back ends for development, and test doubles. Never in a production binary.
+
+pub mod redis;

@@ -48,7 +48,11 @@ impl Migrations {
         migrator.set_ignore_missing(true);
         // `run` holds a lock over all services
         migrator.set_locking(false);
-        Self { service: S::NAME, schema: S::SCHEMA, migrator }
+        Self {
+            service: S::NAME,
+            schema: S::SCHEMA,
+            migrator,
+        }
     }
 
     /// The role the service connects as.
@@ -65,7 +69,10 @@ impl Migrations {
             Err(error) if super::is_behind_the_code(&error) => HashSet::new(),
             Err(error) => return Err(error),
         };
-        let known = self.migrator.iter().filter(|migration| !migration.migration_type.is_down_migration());
+        let known = self
+            .migrator
+            .iter()
+            .filter(|migration| !migration.migration_type.is_down_migration());
         Ok(known.filter(|migration| !applied.contains(&migration.version)).count())
     }
 }
@@ -73,8 +80,14 @@ impl Migrations {
 /// Applies all migrations of all services as the owner of the database, one process at a time: others wait, then find
 /// nothing to do. `admin_url` belongs to a role that may create schemas.
 pub async fn run(admin_url: &str, migrations: &[Migrations], roles: Roles) -> anyhow::Result<()> {
-    let options = DatabaseConfig::at(admin_url).context("the address of the database is not valid")?.options;
-    let mut connection = options.application_name("migrate").connect().await.context("failed to connect to PostgreSQL")?;
+    let options = DatabaseConfig::at(admin_url)
+        .context("the address of the database is not valid")?
+        .options;
+    let mut connection = options
+        .application_name("migrate")
+        .connect()
+        .await
+        .context("failed to connect to PostgreSQL")?;
     run_on(&mut connection, migrations, roles).await?;
     connection.close().await.context("failed to close the connection")
 }
@@ -84,7 +97,11 @@ pub async fn run_on(connection: &mut PgConnection, migrations: &[Migrations], ro
     lock(connection).await.context("failed to lock the migrations")?;
     let outcome = apply(connection, migrations, roles).await;
     // a lost connection has released the lock by itself
-    sqlx::query("select pg_advisory_unlock($1)").bind(LOCK).execute(connection).await.ok();
+    sqlx::query("select pg_advisory_unlock($1)")
+        .bind(LOCK)
+        .execute(connection)
+        .await
+        .ok();
     outcome
 }
 
@@ -92,8 +109,10 @@ pub async fn run_on(connection: &mut PgConnection, migrations: &[Migrations], ro
 /// `create index concurrently` of the session that has the lock would wait for it for ever.
 async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
     loop {
-        let locked: bool =
-            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection).await?;
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut *connection)
+            .await?;
         if locked {
             return Ok(());
         }
@@ -103,15 +122,25 @@ async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
 
 async fn apply(connection: &mut PgConnection, migrations: &[Migrations], roles: Roles) -> anyhow::Result<()> {
     for one in migrations {
-        let before = one.pending(&mut *connection).await.context("failed to read the applied migrations")?;
+        let before = one
+            .pending(&mut *connection)
+            .await
+            .context("failed to read the applied migrations")?;
         one.migrator
             .run_direct(None, &mut *connection, false)
             .await
             .with_context(|| format!("failed to migrate schema {}", one.schema))?;
         if roles == Roles::GrantExisting {
-            grant(connection, one).await.with_context(|| format!("failed to grant schema {}", one.schema))?;
+            grant(connection, one)
+                .await
+                .with_context(|| format!("failed to grant schema {}", one.schema))?;
         }
-        tracing::info!(service = one.service, schema = one.schema, applied = before, "schema migrated");
+        tracing::info!(
+            service = one.service,
+            schema = one.schema,
+            applied = before,
+            "schema migrated"
+        );
     }
     Ok(())
 }
@@ -139,5 +168,8 @@ async fn grant(connection: &mut PgConnection, one: &Migrations) -> sqlx::Result<
          alter default privileges in schema {schema} grant execute on functions to {role};
          revoke insert, update, delete on {schema}._sqlx_migrations from {role};"
     );
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(statements))
+        .execute(connection)
+        .await
+        .map(drop)
 }

@@ -52,14 +52,22 @@ pub struct Db<S> {
 
 impl<S> Clone for Db<S> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), waiting: Arc::clone(&self.waiting), service: PhantomData }
+        Self {
+            pool: self.pool.clone(),
+            waiting: Arc::clone(&self.waiting),
+            service: PhantomData,
+        }
     }
 }
 
 impl<S: Service> Db<S> {
     /// Wraps a pool whose connections belong to the service's role.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, waiting: Arc::default(), service: PhantomData }
+        Self {
+            pool,
+            waiting: Arc::default(),
+            service: PhantomData,
+        }
     }
 
     /// The pool of this configuration, without connecting. Connections are opened when they are asked for.
@@ -98,7 +106,10 @@ impl<S: Service> Db<S> {
 
     /// Opens a transaction on a task of its own, so that a request dropped at this point cannot give the pool a
     /// connection with a transaction still open (whose next statement would be acknowledged and later rolled back).
-    #[expect(clippy::disallowed_methods, reason = "this is the one function that may open a transaction")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one function that may open a transaction"
+    )]
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
         let waiting = Waiting::new::<S>(&self.waiting);
         let pool = self.pool.clone();
@@ -106,7 +117,9 @@ impl<S: Service> Db<S> {
             let _waiting = waiting;
             pool.begin().await
         };
-        tokio::spawn(open.in_current_span()).await.unwrap_or_else(|join| Err(sqlx::Error::Io(io::Error::other(join))))
+        tokio::spawn(open.in_current_span())
+            .await
+            .unwrap_or_else(|join| Err(sqlx::Error::Io(io::Error::other(join))))
     }
 
     /// Whether the server answers, for health checks.
@@ -116,10 +129,18 @@ impl<S: Service> Db<S> {
 
     /// Sets the pool's gauges; called every few seconds.
     pub fn record_metrics(&self) {
-        let (open, idle) = (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX));
+        let (open, idle) = (
+            self.pool.size(),
+            u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX),
+        );
         let max = self.pool.options().get_max_connections();
         let waiting = self.waiting.load(Ordering::Relaxed);
-        for (state, count) in [("idle", idle), ("in_use", open.saturating_sub(idle)), ("waiting", waiting), ("max", max)] {
+        for (state, count) in [
+            ("idle", idle),
+            ("in_use", open.saturating_sub(idle)),
+            ("waiting", waiting),
+            ("max", max),
+        ] {
             metrics::gauge!("db_pool_connections", "service" => S::NAME, "state" => state).set(f64::from(count));
         }
     }
@@ -127,7 +148,11 @@ impl<S: Service> Db<S> {
     /// A connection outside the pool that is never exchanged behind the caller's back, for session locks and `listen`.
     /// The server notices within seconds when this process is gone.
     pub(crate) fn dedicated(&self) -> PgConnectOptions {
-        let keepalive = [("tcp_keepalives_idle", "5"), ("tcp_keepalives_interval", "2"), ("tcp_keepalives_count", "3")];
+        let keepalive = [
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "3"),
+        ];
         (*self.pool.connect_options()).clone().options(keepalive)
     }
 
@@ -137,7 +162,10 @@ impl<S: Service> Db<S> {
             .options
             .clone()
             .application_name(S::NAME)
-            .options([("statement_timeout", statement_timeout.as_str()), ("idle_in_transaction_session_timeout", "60000")])
+            .options([
+                ("statement_timeout", statement_timeout.as_str()),
+                ("idle_in_transaction_session_timeout", "60000"),
+            ])
             .log_statements(LevelFilter::Trace)
             // the text of a statement has placeholders only, so no value reaches the log
             .log_slow_statements(LevelFilter::Warn, config.slow_statement)
@@ -154,14 +182,19 @@ struct Waiting {
 impl Waiting {
     fn new<S: Service>(count: &Arc<AtomicU32>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { count: Arc::clone(count), since: Instant::now(), service: S::NAME }
+        Self {
+            count: Arc::clone(count),
+            since: Instant::now(),
+            service: S::NAME,
+        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        metrics::histogram!("db_pool_wait_seconds", "service" => self.service).record(self.since.elapsed().as_secs_f64());
+        metrics::histogram!("db_pool_wait_seconds", "service" => self.service)
+            .record(self.since.elapsed().as_secs_f64());
     }
 }
 

@@ -28,7 +28,8 @@ impl Conflict for sqlx::Error {
 
 impl Conflict for anyhow::Error {
     fn is_conflict(&self) -> bool {
-        self.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(Conflict::is_conflict))
+        self.chain()
+            .any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(Conflict::is_conflict))
     }
 }
 
@@ -83,7 +84,9 @@ impl<S: Service> Db<S> {
 
 /// 5 to 10 ms, doubled with each try, so that the two do not meet again.
 fn pause(tries: u32) -> Duration {
-    Duration::from_millis(10).saturating_mul(1 << tries.saturating_sub(1).min(6)).mul_f64(jitter())
+    Duration::from_millis(10)
+        .saturating_mul(1 << tries.saturating_sub(1).min(6))
+        .mul_f64(jitter())
 }
 
 /// Evenly between one half and one. Not a secret: the operating system's bytes are merely at hand.

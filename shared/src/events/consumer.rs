@@ -1,10 +1,22 @@
 //! Consumers: inbox, retries, dead letters (events §6).
+//!
+//! A [`Handler`] is a service's view of the events it subscribes to; the [`Consumer`] around it sees to it that every
+//! event takes effect once. Each event is applied in one transaction together with its inbox row, and the offset is
+//! stored after the commit: a crash in between delivers it again, and the inbox row makes that a no-op.
+
+mod dead_letter;
+mod group;
+mod lane;
+mod process;
+mod run;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{Envelope, Topic};
 use crate::db::{self, Service};
+
+pub use run::Consumer;
 
 /// What a service does with the events it subscribes to. One per consumer group.
 #[async_trait]

@@ -18,13 +18,19 @@ pub(crate) use observer::report;
 /// broker.
 pub(crate) fn dispose<T: Send + 'static>(client: T) {
     // where no thread can be made the client is dropped with the closure, here
-    drop(std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client)));
+    drop(
+        std::thread::Builder::new()
+            .name("kafka-close".to_owned())
+            .spawn(move || drop(client)),
+    );
 }
 
 /// Runs a blocking call of librdkafka on a thread of its own. Unlike tokio's blocking threads it does not hold up the end
 /// of the process when a broker does not answer.
 pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("kafka-call".to_owned()).spawn(move || drop(sender.send(call())))?;
+    std::thread::Builder::new()
+        .name("kafka-call".to_owned())
+        .spawn(move || drop(sender.send(call())))?;
     Ok(receiver.await?)
 }

@@ -10,5 +10,5 @@ pub mod relay;
 pub mod topic;
 mod trace;
 
-pub use envelope::{Envelope, NewEvent};
+pub use envelope::{Envelope, Malformed, NewEvent};
 pub use topic::Topic;

@@ -43,7 +43,7 @@ pub struct RelayOptions {
     pub keep_inbox: chrono::TimeDelta,
     /// How often old rows are deleted.
     pub housekeeping: Duration,
-    /// How long the relay goes on after the drain signal when the brokers do not answer.
+    /// How long the relay goes on after the last request when the brokers do not answer.
     pub linger: Duration,
 }
 
@@ -83,7 +83,12 @@ impl<S> Clone for Relay<S> {
 impl<S: Service> Relay<S> {
     /// A relay from this database to this producer.
     pub fn new(db: Db<S>, producer: Producer, sources: Sources) -> Self {
-        Self { db, producer, sources, options: Arc::default() }
+        Self {
+            db,
+            producer,
+            sources,
+            options: Arc::default(),
+        }
     }
 
     /// The same with other options.
@@ -104,8 +109,8 @@ impl<S: Service> Relay<S> {
         Ok(sent > 0)
     }
 
-    /// Publishes for as long as the process runs. After the drain signal it goes on until nothing is left to send, then
-    /// lets another replica take over; [`flush`](Self::flush) sends what the last requests append after that.
+    /// Publishes for as long as the process runs: until the last request is answered and what it appended is sent. Then
+    /// another replica takes over.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut pause = self.options.poll;
         loop {
@@ -113,29 +118,17 @@ impl<S: Service> Relay<S> {
             match self.serve(&shutdown).await {
                 Ok(()) => return Ok(()),
                 // PostgreSQL is away, or the migrations have not run: not worth a restart of this task
-                Err(error) => tracing::warn!(service = S::NAME, error = format!("{error:#}"), "relay interrupted, will go on"),
+                Err(error) => tracing::warn!(
+                    service = S::NAME,
+                    error = format!("{error:#}"),
+                    "relay interrupted, will go on"
+                ),
             }
             tokio::select! {
-                () = shutdown.draining() => return Ok(()),
+                () = shutdown.served() => return Ok(()),
                 () = tokio::time::sleep(pause.mul_f64(jitter())) => {}
             }
             pause = (pause * 2).min(self.options.poll.max(Duration::from_secs(4)));
-        }
-    }
-
-    /// Sends what is left in the outbox unless another replica does, but no longer than `within`: the last step of a
-    /// graceful stop, after the listeners have closed.
-    pub async fn flush(&self, within: Duration) {
-        let work = async {
-            let mut session = Session::open(&self.db).await?;
-            if session.try_lock().await? {
-                while self.run_once().await? {}
-            }
-            session.close().await;
-            anyhow::Ok(())
-        };
-        if !matches!(tokio::time::timeout(within, work).await, Ok(Ok(()))) {
-            tracing::warn!(service = S::NAME, "outbox not empty, the next start goes on");
         }
     }
 
@@ -145,7 +138,7 @@ impl<S: Service> Relay<S> {
         while !session.try_lock().await? {
             self.db.record_metrics();
             tokio::select! {
-                () = shutdown.draining() => {
+                () = shutdown.served() => {
                     session.close().await;
                     return Ok(());
                 }
@@ -162,13 +155,13 @@ impl<S: Service> Relay<S> {
     async fn lead(&self, session: &mut Session, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut window = Window::new(self);
         let mut cleaned: Option<Instant> = None;
-        let mut draining_since: Option<Instant> = None;
+        let mut served_at: Option<Instant> = None;
         let mut tick = tokio::time::interval(self.options.poll);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let sent = window.fill().await?;
             let idle = sent == 0 && window.is_empty();
-            if draining_since.is_some_and(|since| idle || since.elapsed() >= self.options.linger) {
+            if served_at.is_some_and(|at| idle || at.elapsed() >= self.options.linger) {
                 return Ok(());
             }
             // only waiting may be cut off here: an answer that was taken must be marked
@@ -178,8 +171,8 @@ impl<S: Service> Relay<S> {
                     woken?;
                     continue;
                 }
-                () = shutdown.draining(), if draining_since.is_none() => {
-                    draining_since = Some(Instant::now());
+                () = shutdown.served(), if served_at.is_none() => {
+                    served_at = Some(Instant::now());
                     continue;
                 }
                 _ = tick.tick() => Event::Tick,
@@ -240,7 +233,12 @@ struct Window<'a, S> {
 
 impl<'a, S: Service> Window<'a, S> {
     fn new(relay: &'a Relay<S>) -> Self {
-        Self { relay, sent: FuturesUnordered::new(), positions: HashSet::new(), blocked: HashMap::new() }
+        Self {
+            relay,
+            sent: FuturesUnordered::new(),
+            positions: HashSet::new(),
+            blocked: HashMap::new(),
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -258,8 +256,12 @@ impl<'a, S: Service> Window<'a, S> {
             return Ok(0);
         }
         let now = Instant::now();
-        let blocked: Vec<&str> =
-            self.blocked.iter().filter(|(_, (until, _))| *until > now).map(|(topic, _)| topic.as_str()).collect();
+        let blocked: Vec<&str> = self
+            .blocked
+            .iter()
+            .filter(|(_, (until, _))| *until > now)
+            .map(|(topic, _)| topic.as_str())
+            .collect();
         let on_the_way: Vec<i64> = self.positions.iter().copied().collect();
         let rows = store::pending::<S>(self.relay.db.pool(), &on_the_way, &blocked, room).await?;
         let count = rows.len();
@@ -276,7 +278,11 @@ impl<'a, S: Service> Window<'a, S> {
 
     fn enqueue(&self, row: &Row) -> Result<super::kafka::Ack, SendError> {
         // a topic that has just refused a record must not take a later one of the same key
-        if self.blocked.get(&row.topic).is_some_and(|(until, _)| *until > Instant::now()) {
+        if self
+            .blocked
+            .get(&row.topic)
+            .is_some_and(|(until, _)| *until > Instant::now())
+        {
             return Err(SendError::Away("the topic is not available".to_owned()));
         }
         let event_id = row.event_id.to_string();
@@ -348,7 +354,8 @@ impl<'a, S: Service> Window<'a, S> {
             None => Duration::from_millis(500),
         };
         tracing::warn!(service = S::NAME, topic, reason, "topic not available, will try again");
-        self.blocked.insert(topic.to_owned(), (now + pause.mul_f64(jitter()), pause));
+        self.blocked
+            .insert(topic.to_owned(), (now + pause.mul_f64(jitter()), pause));
     }
 }
 

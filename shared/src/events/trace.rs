@@ -15,7 +15,6 @@ pub fn current_traceparent() -> Option<String> {
 }
 
 /// Makes `span` a child of the trace named by `traceparent`. Nonsense is ignored.
-#[expect(dead_code, reason = "the consumer will call it")]
 pub fn continue_from(span: &Span, traceparent: &str) {
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     // fails only where no exporter is installed, and then there is no trace to continue

@@ -242,7 +242,7 @@ impl KafkaConfig {
 
     /// A member of a consumer group. Offsets are stored by hand, after the database has committed, and committed to the
     /// broker once a second from there.
-    pub(super) fn consumer(&self, service: &str, group: &str) -> ClientConfig {
+    pub(in crate::events) fn consumer(&self, service: &str, group: &str) -> ClientConfig {
         let mut client = self.client(service);
         client
             .set("group.id", group)

@@ -32,4 +32,3 @@ pub fn report(service: &'static str, level: RDKafkaLogLevel, facility: &str, tex
         _ => tracing::debug!(service, facility, text, "kafka client"),
     }
 }
-

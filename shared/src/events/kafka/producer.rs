@@ -64,7 +64,9 @@ struct Client {
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("service", &self.shared.service).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("service", &self.shared.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,7 +87,9 @@ impl Producer {
             client: Mutex::new(Client { number: 0, producer }),
             probe: tokio::sync::Mutex::new(None),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The configuration it was made with.
@@ -96,16 +100,28 @@ impl Producer {
     /// Queues a record and returns the broker's answer as a future. Records of one key queued one after the other arrive
     /// in this order, whatever happens to the brokers in between.
     pub fn enqueue(&self, record: Record<'_>) -> Result<Ack, SendError> {
-        let headers = record.headers.iter().fold(OwnedHeaders::new_with_capacity(record.headers.len()), |all, (key, value)| {
-            all.insert(Header { key, value: Some(*value) })
-        });
-        let mut message = FutureRecord::<[u8], [u8]>::to(record.topic).payload(record.value).headers(headers);
+        let headers = record.headers.iter().fold(
+            OwnedHeaders::new_with_capacity(record.headers.len()),
+            |all, (key, value)| {
+                all.insert(Header {
+                    key,
+                    value: Some(*value),
+                })
+            },
+        );
+        let mut message = FutureRecord::<[u8], [u8]>::to(record.topic)
+            .payload(record.value)
+            .headers(headers);
         if let Some(key) = record.key {
             message = message.key(key);
         }
         let Client { number, producer } = self.client();
         match producer.send_result(message) {
-            Ok(delivery) => Ok(Ack { producer: self.clone(), number, delivery }),
+            Ok(delivery) => Ok(Ack {
+                producer: self.clone(),
+                number,
+                delivery,
+            }),
             Err((error, _)) => Err(self.failed(number, &error)),
         }
     }
@@ -124,7 +140,10 @@ impl Producer {
         let Client { producer, .. } = self.client();
         let flushed = blocking(move || producer.flush(within)).await;
         if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!(service = self.shared.service, "kafka producer stopped with records that are not delivered");
+            tracing::warn!(
+                service = self.shared.service,
+                "kafka producer stopped with records that are not delivered"
+            );
         }
     }
 
@@ -145,16 +164,22 @@ impl Producer {
     }
 
     fn client(&self) -> Client {
-        self.shared.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Sorts an error; after a fatal one the client is replaced, once.
     fn failed(&self, number: u64, error: &KafkaError) -> SendError {
         let code = error.rdkafka_error_code();
         match code {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord | RDKafkaErrorCode::InvalidMessage) => {
-                SendError::Refused(error.to_string())
-            }
+            Some(
+                RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidMessage,
+            ) => SendError::Refused(error.to_string()),
             Some(RDKafkaErrorCode::Fatal) => {
                 self.renew(number);
                 SendError::Away(error.to_string())
@@ -168,9 +193,18 @@ impl Producer {
         if client.number != number {
             return;
         }
-        tracing::error!(service = self.shared.service, "kafka producer failed for good and is replaced");
+        tracing::error!(
+            service = self.shared.service,
+            "kafka producer failed for good and is replaced"
+        );
         match connect(&self.shared.config, self.shared.service) {
-            Ok(producer) => dispose(std::mem::replace(&mut *client, Client { number: number + 1, producer })),
+            Ok(producer) => dispose(std::mem::replace(
+                &mut *client,
+                Client {
+                    number: number + 1,
+                    producer,
+                },
+            )),
             Err(error) => tracing::error!(%error, "kafka producer cannot be replaced"),
         }
     }

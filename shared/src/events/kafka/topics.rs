@@ -15,7 +15,9 @@ const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Creates the 38 topics and their dead-letter topics; those that exist are left as they are. Fails when no broker
 /// answers or one of them could not be created.
 pub async fn ensure_topics(config: &KafkaConfig) -> anyhow::Result<()> {
-    let admin: AdminClient<Observer> = config.client("topics").create_with_context(Observer { service: "topics" })?;
+    let admin: AdminClient<Observer> = config
+        .client("topics")
+        .create_with_context(Observer { service: "topics" })?;
     let outcome = create(&admin, config).await;
     dispose(admin);
     outcome
@@ -40,7 +42,10 @@ pub async fn keep_topics(config: &KafkaConfig, shutdown: &Shutdown) {
 }
 
 async fn create(admin: &AdminClient<Observer>, config: &KafkaConfig) -> anyhow::Result<()> {
-    let wanted: Vec<Wanted> = Topic::ALL.into_iter().flat_map(|topic| Wanted::of(topic, config)).collect();
+    let wanted: Vec<Wanted> = Topic::ALL
+        .into_iter()
+        .flat_map(|topic| Wanted::of(topic, config))
+        .collect();
     let topics: Vec<NewTopic<'_>> = wanted.iter().map(Wanted::request).collect();
     let options = AdminOptions::new()
         .request_timeout(Some(Duration::from_secs(10)))
@@ -85,19 +90,38 @@ impl Wanted {
         if replication >= 3 {
             settings.push(("min.insync.replicas", "2".to_owned()));
         }
-        let dead = Self { name: topic.dead_letters(), partitions: 1, replication, settings: settings.clone() };
-        [Self { name: topic.name().to_owned(), partitions: config.partitions_of(topic), replication, settings }, dead]
+        let dead = Self {
+            name: topic.dead_letters(),
+            partitions: 1,
+            replication,
+            settings: settings.clone(),
+        };
+        [
+            Self {
+                name: topic.name().to_owned(),
+                partitions: config.partitions_of(topic),
+                replication,
+                settings,
+            },
+            dead,
+        ]
     }
 
     fn request(&self) -> NewTopic<'_> {
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(self.replication));
-        self.settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+        self.settings
+            .iter()
+            .fold(topic, |topic, (key, value)| topic.set(key, value))
     }
 }
 
 /// 30 days for payments; everything else a week, which is also the limit for personal data (events §5).
 fn retention_days(topic: Topic) -> u64 {
-    if topic.event_type().starts_with("payment.") { 30 } else { 7 }
+    if topic.event_type().starts_with("payment.") {
+        30
+    } else {
+        7
+    }
 }
 
 #[cfg(test)]
@@ -108,12 +132,27 @@ mod tests {
     fn every_topic_has_dead_letters_and_payments_are_kept_for_thirty_days() {
         let mut config = KafkaConfig::at("localhost:1");
         config.replication_factor = 3;
-        let wanted: Vec<_> = Topic::ALL.into_iter().flat_map(|topic| Wanted::of(topic, &config)).collect();
+        let wanted: Vec<_> = Topic::ALL
+            .into_iter()
+            .flat_map(|topic| Wanted::of(topic, &config))
+            .collect();
         assert_eq!(wanted.len(), 76);
         for topic in &wanted {
-            let days = if topic.name.starts_with("dreamscape.payment.") { 30 } else { 7 };
-            assert!(topic.settings.contains(&("retention.ms", (days * DAY_MILLIS).to_string())), "{topic:?}");
-            assert!(topic.settings.contains(&("min.insync.replicas", "2".to_owned())), "{topic:?}");
+            let days = if topic.name.starts_with("dreamscape.payment.") {
+                30
+            } else {
+                7
+            };
+            assert!(
+                topic
+                    .settings
+                    .contains(&("retention.ms", (days * DAY_MILLIS).to_string())),
+                "{topic:?}"
+            );
+            assert!(
+                topic.settings.contains(&("min.insync.replicas", "2".to_owned())),
+                "{topic:?}"
+            );
             assert_eq!(topic.partitions == 1, topic.name.ends_with(".dlq"));
         }
     }

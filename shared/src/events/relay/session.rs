@@ -36,7 +36,11 @@ impl Session {
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
         listener.listen(&format!("outbox_{}", S::SCHEMA)).await?;
-        Ok(Self { listener, pool, lock: format!("{}.relay", S::SCHEMA) })
+        Ok(Self {
+            listener,
+            pool,
+            lock: format!("{}.relay", S::SCHEMA),
+        })
     }
 
     /// Takes the lock if nobody holds it.

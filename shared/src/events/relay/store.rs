@@ -53,13 +53,25 @@ pub async fn mark_published<S: Service>(pool: &PgPool, positions: &[i64]) -> sql
         "update {}.outbox set published_at = now() where position = any ($1) and published_at is null",
         S::SCHEMA
     );
-    sqlx::query(AssertSqlSafe(sql)).bind(positions).execute(pool).await.map(drop)
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(positions)
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// Puts a row aside that the brokers will never take.
 pub async fn refuse<S: Service>(pool: &PgPool, position: i64, reason: &str) -> sqlx::Result<()> {
-    let sql = format!("update {}.outbox set refused_at = now(), refusal = $2 where position = $1", S::SCHEMA);
-    sqlx::query(AssertSqlSafe(sql)).bind(position).bind(reason).execute(pool).await.map(drop)
+    let sql = format!(
+        "update {}.outbox set refused_at = now(), refusal = $2 where position = $1",
+        S::SCHEMA
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(position)
+        .bind(reason)
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// How many rows wait, and since when the oldest does.
@@ -78,7 +90,11 @@ pub async fn delete_published<S: Service>(pool: &PgPool, before: DateTime<Utc>) 
              (select position from {schema}.outbox where published_at < $1 limit $2)",
         schema = S::SCHEMA
     );
-    let deleted = sqlx::query(AssertSqlSafe(sql)).bind(before).bind(BITE).execute(pool).await?;
+    let deleted = sqlx::query(AssertSqlSafe(sql))
+        .bind(before)
+        .bind(BITE)
+        .execute(pool)
+        .await?;
     Ok(i64::try_from(deleted.rows_affected()) == Ok(BITE))
 }
 
@@ -89,6 +105,10 @@ pub async fn forget_inbox<S: Service>(pool: &PgPool, before: DateTime<Utc>) -> s
              (select consumer_group, event_id from {schema}.inbox where processed_at < $1 limit $2)",
         schema = S::SCHEMA
     );
-    let deleted = sqlx::query(AssertSqlSafe(sql)).bind(before).bind(BITE).execute(pool).await?;
+    let deleted = sqlx::query(AssertSqlSafe(sql))
+        .bind(before)
+        .bind(BITE)
+        .execute(pool)
+        .await?;
     Ok(i64::try_from(deleted.rows_affected()) == Ok(BITE))
 }

@@ -21,9 +21,10 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower::Service;
+use tracing::Instrument as _;
 
 use super::{
-    Admission, HttpConfig, body,
+    HttpConfig, body,
     headers::{self, AllowedOrigins},
     red::{self, Red},
 };
@@ -32,8 +33,9 @@ use crate::{
     http::{
         REQUEST_ID,
         client_address::{PeerAddress, TrustedProxies},
+        limit::{RateLimiter, Rule, address_subject},
     },
-    telemetry::trace::{self, TRACE, TraceContext, X_REQUEST_ID},
+    telemetry::trace::{self, SCOPE, Scope, TraceContext, X_REQUEST_ID},
 };
 
 const X_POD_INSTANCE: HeaderName = HeaderName::from_static("x-pod-instance");
@@ -58,7 +60,8 @@ pub(super) struct Inner {
 struct Shared {
     origins: AllowedOrigins,
     proxies: TrustedProxies,
-    limiter: Option<Arc<dyn Admission>>,
+    limiter: Option<RateLimiter>,
+    rule: Rule,
     red: Red,
     in_flight: AtomicUsize,
     max_in_flight: usize,
@@ -69,12 +72,13 @@ impl Inner {
         service: &'static str,
         config: &HttpConfig,
         origins: AllowedOrigins,
-        limiter: Option<Arc<dyn Admission>>,
+        limiter: Option<RateLimiter>,
     ) -> Self {
         let shared = Shared {
             origins,
             proxies: config.trusted_proxies.clone(),
             limiter,
+            rule: config.rule,
             red: Red::new(service),
             in_flight: AtomicUsize::new(0),
             max_in_flight: config.max_in_flight,
@@ -116,8 +120,18 @@ where
         // routes are always ready, and `answer` calls each clone once
         let (kit, service) = (self.kit.clone(), self.service.clone());
         let head = Head::read(&kit, &request);
-        let (id, context) = (head.id.clone(), head.trace);
-        Box::pin(REQUEST_ID.scope(id, TRACE.scope(context, answer(kit, service, head, request))))
+        let (id, service_name) = (head.id.clone(), kit.service);
+        let exported = trace::request_span(kit.service, head.method, head.route(), head.trace);
+        let context = exported.as_ref().map_or(head.trace, |(_, context)| *context);
+        let scope = Scope {
+            context,
+            service: service_name,
+        };
+        let answered = SCOPE.scope(scope, answer(kit, service, head, request));
+        match exported {
+            Some((span, _)) => Box::pin(REQUEST_ID.scope(id, answered.instrument(span))),
+            None => Box::pin(REQUEST_ID.scope(id, answered)),
+        }
     }
 }
 
@@ -284,18 +298,12 @@ where
     let Some(limiter) = kit.shared.limiter.as_ref().filter(|_| !head.is_health) else {
         return handled(kit, service, request).await;
     };
-    match limiter.admit(client, request.headers()).await {
+    let decision = limiter.check(&kit.shared.rule, &address_subject(client.0)).await;
+    match decision.into_result() {
         Err(refusal) => refusal.into_response(),
-        Ok(limit) => {
+        Ok(decision) => {
             let mut response = handled(kit, service, request).await;
-            // limits that the route itself reported are stricter
-            for (name, value) in limit
-                .iter()
-                .filter(|(name, _)| !response.headers().contains_key(*name))
-                .collect::<Vec<_>>()
-            {
-                response.headers_mut().insert(name.clone(), value.clone());
-            }
+            decision.apply(response.headers_mut());
             response
         }
     }
