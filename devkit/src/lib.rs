@@ -5,8 +5,10 @@
 //!
 //! | Module | What it starts |
 //! |---|---|
+//! | [`redis`] | real Redis servers, single and cluster |
 //! | [`stripe`] | our double of Stripe's HTTP API, with signed webhooks |
 
 pub mod chance;
+pub mod redis;
 mod server;
 pub mod stripe;

@@ -21,7 +21,10 @@ pub struct FieldError {
 impl FieldError {
     /// An error at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -96,8 +99,12 @@ impl ApiError {
     /// 429 with `Retry-After`; the body says the time in words (core §1.10).
     pub fn rate_limited(retry_after: Duration) -> Self {
         let words = in_words(retry_after);
-        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", "Too many requests")
-            .with_extra("retryAfter", json!(words));
+        let mut error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "RATE_LIMIT_EXCEEDED",
+            "Too many requests",
+        )
+        .with_extra("retryAfter", json!(words));
         error.0.detail = Some("Too many requests, please try again later.".to_owned());
         error.0.retry_after = Some(retry_after);
         error
@@ -105,7 +112,11 @@ impl ApiError {
 
     /// 503: something we need is away; trying again is right.
     pub fn unavailable(cause: impl Into<anyhow::Error>) -> Self {
-        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service temporarily unavailable");
+        let mut error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "SERVICE_UNAVAILABLE",
+            "Service temporarily unavailable",
+        );
         error.0.retry_after = Some(Duration::from_secs(2));
         error.0.cause = Some(cause.into());
         error
@@ -180,7 +191,14 @@ impl ApiError {
 
     /// The body as the client will see it.
     pub fn body(&self) -> Value {
-        let Inner { code, title, detail, fields, extra, .. } = &*self.0;
+        let Inner {
+            code,
+            title,
+            detail,
+            fields,
+            extra,
+            ..
+        } = &*self.0;
         let mut body = extra.clone();
         body.insert("success".into(), json!(false));
         body.insert("error".into(), json!(title));
@@ -220,7 +238,12 @@ impl IntoResponse for ApiError {
             if self.0.status == StatusCode::INTERNAL_SERVER_ERROR {
                 tracing::error!(code = self.0.code, error = format!("{cause:#}"), "request failed");
             } else {
-                tracing::warn!(code = self.0.code, status = self.0.status.as_u16(), error = format!("{cause:#}"), "request refused");
+                tracing::warn!(
+                    code = self.0.code,
+                    status = self.0.status.as_u16(),
+                    error = format!("{cause:#}"),
+                    "request refused"
+                );
             }
         }
         let mut response = (self.0.status, axum::Json(self.body())).into_response();
@@ -238,7 +261,11 @@ impl IntoResponse for ApiError {
 /// A database failure at the edge: pool exhausted, connection lost, shutting down → 503; anything else is ours.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        if crate::db::is_transient(&error) { Self::unavailable(error) } else { Self::internal(error) }
+        if crate::db::is_transient(&error) {
+            Self::unavailable(error)
+        } else {
+            Self::internal(error)
+        }
     }
 }
 
@@ -250,7 +277,11 @@ fn in_words(time: Duration) -> String {
         60..3600 => (seconds.div_ceil(60), "minute"),
         _ => (seconds.div_ceil(3600), "hour"),
     };
-    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+    if count == 1 {
+        format!("1 {unit}")
+    } else {
+        format!("{count} {unit}s")
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +291,15 @@ mod tests {
     #[test]
     fn the_body_has_every_key_of_the_contract_and_no_values() {
         let body = ApiError::invalid(vec![FieldError::new("password", "too short")]).body();
-        for key in ["success", "error", "message", "code", "requestId", "timestamp", "errors"] {
+        for key in [
+            "success",
+            "error",
+            "message",
+            "code",
+            "requestId",
+            "timestamp",
+            "errors",
+        ] {
             assert!(body.get(key).is_some(), "missing {key}");
         }
         assert_eq!(body["errors"][0]["msg"], "too short");

@@ -80,6 +80,9 @@ mod tests {
     fn an_id_reads_back_from_its_text() {
         let id = UserId(Uuid::from_u128(7));
         assert_eq!(id.to_string().parse::<UserId>().unwrap(), id);
-        assert_eq!(serde_json::to_string(&id).unwrap(), "\"00000000-0000-0000-0000-000000000007\"");
+        assert_eq!(
+            serde_json::to_string(&id).unwrap(),
+            "\"00000000-0000-0000-0000-000000000007\""
+        );
     }
 }

@@ -31,7 +31,10 @@ pub trait Entropy: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the system clock"
+    )]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
@@ -42,7 +45,10 @@ impl Clock for SystemClock {
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    #[expect(clippy::expect_used, reason = "without the system's random generator no secret can be made; stopping is right")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without the system's random generator no secret can be made; stopping is right"
+    )]
     fn fill(&self, buffer: &mut [u8]) {
         getrandom::fill(buffer).expect("the operating system's random generator failed");
     }
@@ -57,7 +63,9 @@ pub struct FixedClock {
 impl FixedClock {
     /// A clock standing at `start`.
     pub fn at(start: DateTime<Utc>) -> Arc<Self> {
-        Arc::new(Self { millis: AtomicI64::new(start.timestamp_millis()) })
+        Arc::new(Self {
+            millis: AtomicI64::new(start.timestamp_millis()),
+        })
     }
 
     /// Moves the clock forward (or back, for a negative step).
@@ -82,7 +90,10 @@ pub struct SeededEntropy {
 impl SeededEntropy {
     /// The stream of this seed.
     pub fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self { seed, counter: AtomicU64::new(0) })
+        Arc::new(Self {
+            seed,
+            counter: AtomicU64::new(0),
+        })
     }
 }
 
@@ -90,7 +101,10 @@ impl Entropy for SeededEntropy {
     fn fill(&self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(32) {
             let counter = self.counter.fetch_add(1, Ordering::SeqCst);
-            let block = Sha256::new().chain_update(self.seed.to_be_bytes()).chain_update(counter.to_be_bytes()).finalize();
+            let block = Sha256::new()
+                .chain_update(self.seed.to_be_bytes())
+                .chain_update(counter.to_be_bytes())
+                .finalize();
             for (target, source) in chunk.iter_mut().zip(block.iter()) {
                 *target = *source;
             }
@@ -116,12 +130,18 @@ impl std::fmt::Debug for Sources {
 impl Sources {
     /// The operating system's clock and random generator.
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Self {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
     }
 
     /// A still clock and a seeded stream, for tests.
     pub fn fixed(clock: Arc<FixedClock>, seed: u64) -> Self {
-        Self { clock, entropy: SeededEntropy::new(seed) }
+        Self {
+            clock,
+            entropy: SeededEntropy::new(seed),
+        }
     }
 
     /// The current instant, UTC.
@@ -159,7 +179,9 @@ impl Sources {
 
     /// `count` characters drawn evenly from an ASCII `alphabet` of at most 64 characters.
     pub fn code(&self, alphabet: &[u8], count: usize) -> String {
-        let Ok(size) = u8::try_from(alphabet.len()) else { return String::new() };
+        let Ok(size) = u8::try_from(alphabet.len()) else {
+            return String::new();
+        };
         if size == 0 {
             return String::new();
         }
@@ -168,7 +190,10 @@ impl Sources {
         let mut random = [0_u8; 32];
         while code.len() < count {
             self.entropy.fill(&mut random);
-            let drawn = random.iter().filter(|byte| **byte < limit).filter_map(|byte| alphabet.get(usize::from(byte % size)));
+            let drawn = random
+                .iter()
+                .filter(|byte| **byte < limit)
+                .filter_map(|byte| alphabet.get(usize::from(byte % size)));
             for character in drawn.take(count - code.len()) {
                 code.push(char::from(*character));
             }
@@ -195,7 +220,9 @@ pub mod iso {
     /// Reads any RFC 3339 instant.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        DateTime::parse_from_rfc3339(&text).map(|instant| instant.with_timezone(&Utc)).map_err(serde::de::Error::custom)
+        DateTime::parse_from_rfc3339(&text)
+            .map(|instant| instant.with_timezone(&Utc))
+            .map_err(serde::de::Error::custom)
     }
 }
 

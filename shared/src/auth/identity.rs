@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// What an account may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
 pub enum Role {
     /// A traveller.
     User,
@@ -49,7 +50,10 @@ pub struct AuthUser {
 
 impl fmt::Debug for AuthUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthUser").field("user", &self.user).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("AuthUser")
+            .field("user", &self.user)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +93,10 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let caller = Authenticator::from_ref(state).0.user(&parts.method, &parts.headers).await?;
+        let caller = Authenticator::from_ref(state)
+            .0
+            .user(&parts.method, &parts.headers)
+            .await?;
         caller.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))
     }
 }
@@ -102,7 +109,10 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, ApiError> {
-        Authenticator::from_ref(state).0.user(&parts.method, &parts.headers).await
+        Authenticator::from_ref(state)
+            .0
+            .user(&parts.method, &parts.headers)
+            .await
     }
 }
 

@@ -4,10 +4,21 @@
 //!
 //! Handlers never look at the `Authorization` header or a cookie; they name [`AuthUser`], `Option<AuthUser>` or
 //! [`ServiceCaller`] in their signature. The state must provide an [`Authenticator`].
+//!
+//! The parts, from the bottom: [`keys`] (Ed25519 key sets), [`tokens`] (what is signed and how it is checked), [`jwks`]
+//! (the public keys as the other pods read them), [`session`] (is this sign-in still live), [`authenticator`] (all of it
+//! together for one request), [`service`] (the token one pod shows another).
 
+pub mod authenticator;
+pub mod config;
 pub mod identity;
+pub mod jwks;
+pub mod keys;
+pub mod remote;
+pub mod service;
 pub mod session;
 pub mod testing;
 pub mod tokens;
 
-pub use identity::{AuthUser, Authenticator, Role, ServiceCaller, Via};
+pub use authenticator::PlatformAuthenticator;
+pub use identity::{AuthUser, Authenticate, Authenticator, Role, ServiceCaller, Via};

@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod outbox;
 pub mod relay;
 pub mod topic;
+mod trace;
 
-pub use envelope::{Envelope, NewEvent};
+pub use envelope::{Envelope, Malformed, NewEvent};
 pub use topic::Topic;

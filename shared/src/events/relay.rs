@@ -1,1 +1,372 @@
-//! The relay: publishes the outbox to Kafka, in order per key.
+//! The relay: publishes a service's outbox to Kafka, in order per key (events §6).
+//!
+//! Each replica runs one; the one that holds the service's lock works, the others stand by and take over when its
+//! connection ends. It is woken by `notify` at commit, and polls in case a wake-up was lost. A row is marked published
+//! only after the brokers have acknowledged it: a crash in between sends it again, and the consumers' inbox drops it.
+//!
+//! The order per key survives all of this: rows leave in the order of their positions, librdkafka keeps that order, no
+//! record times out, and a relay that takes over starts again at the oldest row that is not marked.
+
+mod session;
+mod store;
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use serde::Deserialize;
+use tokio::time::MissedTickBehavior;
+
+use self::{session::Session, store::Row};
+use super::kafka::{Producer, Record, SendError};
+use crate::{
+    db::{Db, Service, jitter},
+    lifecycle::Shutdown,
+    sources::Sources,
+};
+
+/// How the relay behaves; the defaults are right outside tests.
+#[derive(Debug, Clone)]
+pub struct RelayOptions {
+    /// At most this many records wait for the brokers.
+    pub window: usize,
+    /// How often the outbox is read without having been woken, and how often a stand-by asks for the lock.
+    pub poll: Duration,
+    /// How long published rows are kept, for looking things up.
+    pub keep_published: chrono::TimeDelta,
+    /// How long the inbox remembers applied events: longer than any topic keeps them.
+    pub keep_inbox: chrono::TimeDelta,
+    /// How often old rows are deleted.
+    pub housekeeping: Duration,
+    /// How long the relay goes on after the last request when the brokers do not answer.
+    pub linger: Duration,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self {
+            window: 1_000,
+            poll: Duration::from_secs(1),
+            keep_published: chrono::TimeDelta::hours(24),
+            keep_inbox: chrono::TimeDelta::days(45),
+            housekeeping: Duration::from_secs(600),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The relay of service `S`. Cheap to clone.
+#[derive(Debug)]
+pub struct Relay<S> {
+    db: Db<S>,
+    producer: Producer,
+    sources: Sources,
+    options: Arc<RelayOptions>,
+}
+
+impl<S> Clone for Relay<S> {
+    fn clone(&self) -> Self {
+        Self {
+            db: self.db.clone(),
+            producer: self.producer.clone(),
+            sources: self.sources.clone(),
+            options: Arc::clone(&self.options),
+        }
+    }
+}
+
+impl<S: Service> Relay<S> {
+    /// A relay from this database to this producer.
+    pub fn new(db: Db<S>, producer: Producer, sources: Sources) -> Self {
+        Self {
+            db,
+            producer,
+            sources,
+            options: Arc::default(),
+        }
+    }
+
+    /// The same with other options.
+    #[must_use]
+    pub fn with_options(mut self, options: RelayOptions) -> Self {
+        self.options = Arc::new(options);
+        self
+    }
+
+    /// Publishes one batch and waits for the brokers. Returns whether there was work. Takes no lock: for tests and for
+    /// operators, who make sure that nothing else publishes.
+    pub async fn run_once(&self) -> anyhow::Result<bool> {
+        let mut window = Window::new(self);
+        let sent = window.fill().await?;
+        while !window.is_empty() {
+            window.settle().await?;
+        }
+        Ok(sent > 0)
+    }
+
+    /// Publishes for as long as the process runs: until the last request is answered and what it appended is sent. Then
+    /// another replica takes over.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut pause = self.options.poll;
+        loop {
+            self.db.record_metrics();
+            match self.serve(&shutdown).await {
+                Ok(()) => return Ok(()),
+                // PostgreSQL is away, or the migrations have not run: not worth a restart of this task
+                Err(error) => tracing::warn!(
+                    service = S::NAME,
+                    error = format!("{error:#}"),
+                    "relay interrupted, will go on"
+                ),
+            }
+            tokio::select! {
+                () = shutdown.served() => return Ok(()),
+                () = tokio::time::sleep(pause.mul_f64(jitter())) => {}
+            }
+            pause = (pause * 2).min(self.options.poll.max(Duration::from_secs(4)));
+        }
+    }
+
+    /// Stands by until the lock is free, then works. Ends well when the process stops.
+    async fn serve(&self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut session = Session::open(&self.db).await?;
+        while !session.try_lock().await? {
+            self.db.record_metrics();
+            tokio::select! {
+                () = shutdown.served() => {
+                    session.close().await;
+                    return Ok(());
+                }
+                () = tokio::time::sleep(self.options.poll.mul_f64(jitter())) => {}
+            }
+        }
+        tracing::info!(service = S::NAME, "relay publishes");
+        self.lead(&mut session, shutdown).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    /// Works while the lock is held. An error ends it; nothing is lost, since nothing unacknowledged was marked.
+    async fn lead(&self, session: &mut Session, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut window = Window::new(self);
+        let mut cleaned: Option<Instant> = None;
+        let mut served_at: Option<Instant> = None;
+        let mut tick = tokio::time::interval(self.options.poll);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let sent = window.fill().await?;
+            let idle = sent == 0 && window.is_empty();
+            if served_at.is_some_and(|at| idle || at.elapsed() >= self.options.linger) {
+                return Ok(());
+            }
+            // only waiting may be cut off here: an answer that was taken must be marked
+            let event = tokio::select! {
+                Some(answer) = window.sent.next(), if !window.is_empty() => Event::Answer(answer),
+                woken = session.woken() => {
+                    woken?;
+                    continue;
+                }
+                () = shutdown.served(), if served_at.is_none() => {
+                    served_at = Some(Instant::now());
+                    continue;
+                }
+                _ = tick.tick() => Event::Tick,
+                // there may be more than fitted into one read
+                () = std::future::ready(()), if sent > 0 && window.has_room() => continue,
+            };
+            match event {
+                Event::Answer(answer) => window.mark(answer).await?,
+                Event::Tick => {
+                    session.still_holds().await?;
+                    self.measure().await?;
+                    if cleaned.is_none_or(|at| at.elapsed() >= self.options.housekeeping) {
+                        cleaned = Some(Instant::now());
+                        self.housekeep().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the gauges of the outbox and the pool.
+    async fn measure(&self) -> sqlx::Result<()> {
+        self.db.record_metrics();
+        let (pending, oldest) = store::backlog::<S>(self.db.pool()).await?;
+        let lag = oldest.map_or(0.0, |oldest| (self.sources.now() - oldest).as_seconds_f64().max(0.0));
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("outbox_pending_events", "service" => S::NAME).set(pending as f64);
+        metrics::gauge!("outbox_lag_seconds", "service" => S::NAME).set(lag);
+        Ok(())
+    }
+
+    /// Deletes what nobody needs any more, in small bites.
+    async fn housekeep(&self) -> sqlx::Result<()> {
+        let now = self.sources.now();
+        while store::delete_published::<S>(self.db.pool(), now - self.options.keep_published).await? {}
+        while store::forget_inbox::<S>(self.db.pool(), now - self.options.keep_inbox).await? {}
+        Ok(())
+    }
+}
+
+type Answer = (Row, Result<(), SendError>);
+type Sent = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What the working relay waits for.
+enum Event {
+    Answer(Answer),
+    Tick,
+}
+
+/// The records that wait for the brokers' answer.
+struct Window<'a, S> {
+    relay: &'a Relay<S>,
+    sent: FuturesUnordered<Sent>,
+    positions: HashSet<i64>,
+    /// Topics that did not take a record, and when to try them again; the others go on.
+    blocked: HashMap<String, (Instant, Duration)>,
+}
+
+impl<'a, S: Service> Window<'a, S> {
+    fn new(relay: &'a Relay<S>) -> Self {
+        Self {
+            relay,
+            sent: FuturesUnordered::new(),
+            positions: HashSet::new(),
+            blocked: HashMap::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.sent.len() < self.relay.options.window
+    }
+
+    /// Reads the oldest rows that are not on their way yet and queues them. Returns how many.
+    async fn fill(&mut self) -> anyhow::Result<usize> {
+        let room = self.relay.options.window.saturating_sub(self.sent.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let now = Instant::now();
+        let blocked: Vec<&str> = self
+            .blocked
+            .iter()
+            .filter(|(_, (until, _))| *until > now)
+            .map(|(topic, _)| topic.as_str())
+            .collect();
+        let on_the_way: Vec<i64> = self.positions.iter().copied().collect();
+        let rows = store::pending::<S>(self.relay.db.pool(), &on_the_way, &blocked, room).await?;
+        let count = rows.len();
+        for row in rows {
+            self.positions.insert(row.position);
+            let queued = self.enqueue(&row);
+            self.sent.push(match queued {
+                Ok(ack) => ack.wait().map(|outcome| (row, outcome)).boxed(),
+                Err(error) => std::future::ready((row, Err(error))).boxed(),
+            });
+        }
+        Ok(count)
+    }
+
+    fn enqueue(&self, row: &Row) -> Result<super::kafka::Ack, SendError> {
+        // a topic that has just refused a record must not take a later one of the same key
+        if self
+            .blocked
+            .get(&row.topic)
+            .is_some_and(|(until, _)| *until > Instant::now())
+        {
+            return Err(SendError::Away("the topic is not available".to_owned()));
+        }
+        let event_id = row.event_id.to_string();
+        let head: Head = serde_json::from_str(&row.envelope).unwrap_or_default();
+        let mut headers = vec![
+            ("eventType", head.event_type.as_str()),
+            ("source", head.source.as_str()),
+            ("version", head.version.as_str()),
+            ("correlationId", head.correlation_id.as_deref().unwrap_or_default()),
+            ("timestamp", head.timestamp.as_str()),
+            ("eventId", event_id.as_str()),
+        ];
+        headers.extend(row.traceparent.as_deref().map(|trace| ("traceparent", trace)));
+        self.relay.producer.enqueue(Record {
+            topic: &row.topic,
+            key: Some(row.key.as_bytes()),
+            value: row.envelope.as_bytes(),
+            headers: &headers,
+        })
+    }
+
+    /// Waits for an answer and marks all rows whose answers have come.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        match self.sent.next().await {
+            Some(answer) => self.mark(answer).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the row of this answer and of all others that have come. Must not be cut off.
+    async fn mark(&mut self, first: Answer) -> anyhow::Result<()> {
+        let mut published = Vec::new();
+        let mut next = Some(first);
+        while let Some((row, outcome)) = next {
+            match outcome {
+                Ok(()) => {
+                    self.blocked.remove(&row.topic);
+                    metrics::counter!("kafka_producer_messages_sent_total", "topic" => row.topic).increment(1);
+                    published.push(row.position);
+                }
+                Err(SendError::Refused(reason)) => {
+                    tracing::error!(service = S::NAME, topic = row.topic, event_id = %row.event_id, reason, "event refused by kafka");
+                    metrics::counter!("outbox_refused_events_total", "service" => S::NAME).increment(1);
+                    store::refuse::<S>(self.relay.db.pool(), row.position, &reason).await?;
+                    self.positions.remove(&row.position);
+                }
+                Err(SendError::Away(reason)) => {
+                    self.block(&row.topic, &reason);
+                    self.positions.remove(&row.position);
+                }
+            }
+            next = self.sent.next().now_or_never().flatten();
+        }
+        // if this fails the relay ends with its window, and the rows are sent again
+        store::mark_published::<S>(self.relay.db.pool(), &published).await?;
+        for position in published {
+            self.positions.remove(&position);
+        }
+        Ok(())
+    }
+
+    /// Leaves a topic alone for a while, longer each time.
+    fn block(&mut self, topic: &str, reason: &str) {
+        let now = Instant::now();
+        let pause = match self.blocked.get(topic) {
+            // many records fail at once; that is one failure
+            Some((until, _)) if *until > now => return,
+            Some((_, pause)) => (*pause * 2).min(Duration::from_secs(30)),
+            None => Duration::from_millis(500),
+        };
+        tracing::warn!(service = S::NAME, topic, reason, "topic not available, will try again");
+        self.blocked
+            .insert(topic.to_owned(), (now + pause.mul_f64(jitter()), pause));
+    }
+}
+
+/// The part of an envelope that is repeated in headers (events §2). Read here and not in SQL, where an escaped NUL in
+/// some payload would make the whole statement fail.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Head {
+    event_type: String,
+    source: String,
+    version: String,
+    timestamp: String,
+    correlation_id: Option<String>,
+}

@@ -168,7 +168,10 @@ mod tests {
         for name in names {
             let mut parts = name.split('.');
             assert_eq!(parts.next(), Some("dreamscape"));
-            assert!(parts.all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())), "{name}");
+            assert!(
+                parts.all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())),
+                "{name}"
+            );
             assert_eq!(Topic::from_name(name).unwrap().name(), name);
         }
     }

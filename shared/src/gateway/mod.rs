@@ -1,1 +1,167 @@
-//! The gateway: a streaming reverse proxy over the services, in process or remote (core §3).
+//! The gateway: a streaming reverse proxy over the services (core §3, experience (c)).
+//!
+//! A pod merges the routes of its own services into one router and puts [`Gateway::router`] behind them as the
+//! fallback: what no local route answers is looked up in the table and streamed to the pod that has it. Bodies are
+//! never buffered, the Stripe webhook passes byte-exact, and a WebSocket upgrade works from the first request.
+
+mod breaker;
+mod headers;
+mod probe;
+mod proxy;
+mod routes;
+mod upgrade;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use url::Url;
+
+pub use probe::{Dependency, DependencyState};
+pub use routes::Target;
+
+use crate::{config::Reader, http::client_address::TrustedProxies, lifecycle::Tasks};
+
+/// Where the services are. A service without an address is served by the pod itself.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Base addresses of the remote services.
+    pub targets: BTreeMap<Target, Url>,
+    /// Time to connect; 2 s unless told otherwise.
+    pub connect_timeout: Duration,
+    /// Time for a service to answer with headers, in place of the contract's times per service (core §3.2).
+    pub read_timeout: Option<Duration>,
+    /// Idle time after which a WebSocket is closed; 90 s (pings every 25 s keep it open).
+    pub socket_idle: Duration,
+    /// Whether the health of the services is left out (`SKIP_DEPENDENCY_HEALTH_CHECKS`).
+    pub skip_probes: bool,
+}
+
+impl GatewayConfig {
+    /// Reads the addresses of the services that `local` does not name. `default_of` gives the development address.
+    pub fn read(reader: &mut Reader, local: &[Target], default_of: impl Fn(Target) -> String) -> Self {
+        let mut targets = BTreeMap::new();
+        for target in Target::ALL.into_iter().filter(|target| !local.contains(target)) {
+            let text = reader.or(target.setting(), default_of(target), target.help());
+            match Url::parse(&text) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {
+                    targets.insert(target, url);
+                }
+                _ => reader.problem(format!("{}: `{text}` is not an http address", target.setting())),
+            }
+        }
+        let connect_ms = reader.or(
+            "GATEWAY_CONNECT_TIMEOUT_MS",
+            2_000_u64,
+            "time to connect to a service, in milliseconds",
+        );
+        let read_timeout = reader
+            .optional::<u64>(
+                "GATEWAY_READ_TIMEOUT_MS",
+                "time for a service to answer, in place of 10 to 60 s per service",
+            )
+            .map(Duration::from_millis);
+        let idle = reader.or(
+            "GATEWAY_SOCKET_IDLE_SECONDS",
+            90_u64,
+            "idle seconds after which a proxied WebSocket is closed",
+        );
+        let skip_probes = reader.or(
+            "SKIP_DEPENDENCY_HEALTH_CHECKS",
+            false,
+            "leave the services out of the gateway's health report",
+        );
+        Self {
+            targets,
+            connect_timeout: Duration::from_millis(connect_ms),
+            read_timeout,
+            socket_idle: Duration::from_secs(idle),
+            skip_probes,
+        }
+    }
+}
+
+/// The proxy and what it knows of each service. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    config: GatewayConfig,
+    client: Client<HttpConnector, Body>,
+    upstreams: BTreeMap<Target, Upstream>,
+    proxies: TrustedProxies,
+    tasks: Tasks,
+}
+
+struct Upstream {
+    base: Url,
+    breaker: breaker::Breaker,
+    state: probe::StateCell,
+}
+
+impl Gateway {
+    /// Makes the proxy; [`Gateway::start_probes`] starts watching the services. `proxies` are the peers whose word on
+    /// TLS is believed.
+    pub fn new(config: GatewayConfig, proxies: TrustedProxies, tasks: Tasks) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(config.connect_timeout));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(256)
+            .build(connector);
+        let upstreams = config
+            .targets
+            .iter()
+            .map(|(target, base)| {
+                let upstream = Upstream {
+                    base: base.clone(),
+                    breaker: breaker::Breaker::default(),
+                    state: probe::StateCell::default(),
+                };
+                (*target, upstream)
+            })
+            .collect();
+        Self(Arc::new(Inner {
+            config,
+            client,
+            upstreams,
+            proxies,
+            tasks,
+        }))
+    }
+
+    /// The routes of other pods, as the fallback of the pod's own router. Only `/api/*`, `/socket.io/*`, `/ws` and
+    /// `/uploads/*` are ever proxied.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(proxy::handle).with_state(self.clone())
+    }
+
+    /// Asks every service for `/health/live` each five seconds; requests read the last answer.
+    pub fn start_probes(&self) {
+        if !self.0.config.skip_probes {
+            probe::start(self);
+        }
+    }
+
+    /// What is known of the remote services, for the health report.
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        probe::snapshot(self)
+    }
+
+    /// Whether the health report leaves the services out.
+    pub fn skips_probes(&self) -> bool {
+        self.0.config.skip_probes
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("targets", &self.0.config.targets.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

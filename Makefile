@@ -1,0 +1,46 @@
+# Everything a person needs to type. Each target does its own set-up on Debian and Ubuntu.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/dreamscape/target
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench demo setup fmt lint check prepare openapi docs clean
+
+help: ## What there is to type
+	@printf 'DreamScape Big Pods\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nBuild output goes to %s\n' '$(CARGO_TARGET_DIR)'
+
+run: ## Run the whole platform with nothing configured (Ctrl-C stops it)
+	@scripts/setup.sh run
+	@scripts/cargo.sh run --quiet -p dreamscape -- run
+
+test: ## Prove it: format, lints, licences, unit, database, HTTP, event and fault tests
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+bench: ## Measure it: release build, table and bench.json
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+demo: ## Walk one traveller through the running platform
+	@scripts/cargo.sh run --quiet -p dreamscape -- demo $(ARGS)
+
+setup: ## Install what run, test and bench need
+	@scripts/setup.sh bench
+
+fmt: ## Format the code
+	@scripts/cargo.sh fmt --all
+
+lint: ## Format check, clippy, cargo-deny, documentation links
+	@scripts/setup.sh test
+	@scripts/test.sh lint
+
+prepare: ## Regenerate the committed query metadata (.sqlx) after changing SQL or a migration
+	@scripts/setup.sh run
+	@scripts/with-postgres.sh scripts/prepare.sh
+
+openapi: ## Regenerate docs/openapi and docs/configuration.md
+	@scripts/generate.sh
+
+clean: ## Remove the data of the embedded back ends
+	@rm -rf .dreamscape

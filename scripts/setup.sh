@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian or Ubuntu machine lacks. Elsewhere it says what is missing and stops.
+# Usage: scripts/setup.sh run|test|bench
+set -euo pipefail
+purpose=${1:-run}
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need cc build-essential
+need make build-essential
+need g++ build-essential
+need pkg-config pkg-config
+need git git
+need curl curl
+need python3 python3
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+if [ "$purpose" != run ]; then
+    need redis-server redis-server
+    [ "$purpose" != bench ] || need wrk wrk
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    if ! command -v apt-get >/dev/null; then
+        printf 'Missing on this machine: %s\nInstall them with your package manager and try again.\n' "${missing[*]}" >&2
+        exit 1
+    fi
+    sudo=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || { printf 'Missing: %s. Run as root, or install sudo.\n' "${missing[*]}" >&2; exit 1; }
+        sudo=(sudo)
+    fi
+    echo "installing ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq
+    # The packages' own services are not wanted: everything here starts its own servers on its own ports.
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+    if ! command -v rustup >/dev/null; then
+        echo "installing the Rust toolchain"
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy >/dev/null ||
+            { echo "Missing: Rust 1.95 or newer (https://rustup.rs)." >&2; exit 1; }
+    fi
+    echo "Rust was installed; if cargo is not found, open a new shell or run: . \"\$HOME/.cargo/env\""
+fi

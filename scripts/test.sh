@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The quality gates, in the order of what fails fastest. Usage: scripts/test.sh [lint|unit]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+only=${1:-all}
+
+step() { printf '\n== %s\n' "$1"; }
+
+step "format"
+scripts/cargo.sh fmt --all -- --check
+
+step "links in the documents"
+python3 scripts/ci/links.py
+
+step "licences, bans and sources of the dependencies"
+scripts/ci/deny.sh
+
+step "lints"
+scripts/cargo.sh clippy --workspace --all-targets --quiet -- -D warnings
+
+step "a production build has no embedded back end"
+scripts/ci/production-features.sh
+
+[ "$only" = lint ] && exit 0
+
+step "unit, database, HTTP, event and fault tests"
+scripts/cargo.sh test --workspace --no-run --quiet
+exec scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast

@@ -1,1 +1,0 @@
-//! The layers around every router: request ids, limits, security headers, CORS, metrics, time-outs (core §1).

@@ -1,1 +1,0 @@
-//! Redis as a single node, a Cluster or in process, behind one type.
