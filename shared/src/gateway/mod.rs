@@ -23,7 +23,7 @@ use url::Url;
 pub use probe::{Dependency, DependencyState};
 pub use routes::Target;
 
-use crate::{config::Reader, lifecycle::Tasks};
+use crate::{config::Reader, http::client_address::TrustedProxies, lifecycle::Tasks};
 
 /// Where the services are. A service without an address is served by the pod itself.
 #[derive(Debug, Clone)]
@@ -92,6 +92,7 @@ struct Inner {
     config: GatewayConfig,
     client: Client<HttpConnector, Body>,
     upstreams: BTreeMap<Target, Upstream>,
+    proxies: TrustedProxies,
     tasks: Tasks,
 }
 
@@ -102,8 +103,9 @@ struct Upstream {
 }
 
 impl Gateway {
-    /// Makes the proxy; [`Gateway::start_probes`] starts watching the services.
-    pub fn new(config: GatewayConfig, tasks: Tasks) -> Self {
+    /// Makes the proxy; [`Gateway::start_probes`] starts watching the services. `proxies` are the peers whose word on
+    /// TLS is believed.
+    pub fn new(config: GatewayConfig, proxies: TrustedProxies, tasks: Tasks) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(config.connect_timeout));
         connector.set_nodelay(true);
@@ -127,6 +129,7 @@ impl Gateway {
             config,
             client,
             upstreams,
+            proxies,
             tasks,
         }))
     }
