@@ -11,7 +11,7 @@ pub mod config;
 mod consumer;
 mod events;
 mod identity;
-mod reconcile;
+pub mod reconcile;
 mod routes;
 pub mod supply;
 
