@@ -6,6 +6,7 @@
 pub mod client;
 pub mod config;
 pub mod events;
+pub mod health;
 mod handlers;
 mod intents;
 mod model;
