@@ -20,6 +20,11 @@ pub use self::{
 use self::bucket::{BUCKET, Step};
 use crate::{config::Reader, redis::Redis};
 
+/// The subject of an address that is limited: the address itself, for IPv6 its /64 network.
+pub fn address_subject(address: std::net::IpAddr) -> String {
+    crate::http::ClientAddress(address).limit_subject()
+}
+
 /// How much one subject may do within one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
