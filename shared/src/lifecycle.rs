@@ -8,10 +8,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -121,6 +118,16 @@ impl Shutdown {
         self.halt.cancel();
     }
 
+    /// A shutdown that follows this one but may also go alone: one of several pods in a process.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            drain: self.drain.child_token(),
+            served: self.halt.child_token(),
+            halt: self.halt.child_token(),
+        }
+    }
+
     /// A token that is cancelled by the halt, for connections and other things that outlive their task.
     pub fn halt_token(&self) -> CancellationToken {
         self.halt.child_token()
@@ -174,7 +181,7 @@ pub struct Tasks {
 #[derive(Debug, Default)]
 struct State {
     running: Mutex<BTreeMap<&'static str, usize>>,
-    gave_up: AtomicBool,
+    gave_up: CancellationToken,
 }
 
 /// Failures in a row after which a supervised task fails the liveness of the pod.
@@ -244,7 +251,7 @@ impl Tasks {
                     "task failed, starting it again"
                 );
                 if failures.in_a_row >= FAILURES_TO_GIVE_UP {
-                    state.gave_up.store(true, Ordering::Release);
+                    state.gave_up.cancel();
                 }
                 tokio::select! {
                     () = shutdown.draining() => return,
@@ -279,7 +286,12 @@ impl Tasks {
 
     /// False once a supervised task failed three times in a row: the process should be replaced.
     pub fn is_alive(&self) -> bool {
-        !self.state.gave_up.load(Ordering::Acquire)
+        !self.state.gave_up.is_cancelled()
+    }
+
+    /// Waits until [`Tasks::is_alive`] is false.
+    pub async fn gave_up(&self) {
+        self.state.gave_up.cancelled().await;
     }
 
     /// The names of the tasks that run, with their number.
@@ -332,7 +344,9 @@ async fn run_once(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
 /// Whether something outside is away, as opposed to us being wrong.
 fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<sqlx::Error>().is_some_and(crate::db::is_transient)
+        cause
+            .downcast_ref::<sqlx::Error>()
+            .is_some_and(|error| crate::db::is_transient(error) || crate::db::is_behind_the_code(error))
             || cause.is::<std::io::Error>()
             || cause.is::<::redis::RedisError>()
             || cause.is::<rdkafka::error::KafkaError>()
@@ -372,7 +386,7 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::*;
 

@@ -39,9 +39,17 @@ struct World {
 impl World {
     async fn on(pool: PgPool) -> Self {
         let table = include_str!("../../sql/idempotency.sql").replace("service_schema", "demo");
-        sqlx::raw_sql(AssertSqlSafe(format!("create schema demo; {table}"))).execute(&pool).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("create schema demo; {table}")))
+            .execute(&pool)
+            .await
+            .unwrap();
         let clock = FixedClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
-        Self { db: Db::new(pool), sources: Sources::fixed(clock.clone(), 7), clock, done: Arc::default() }
+        Self {
+            db: Db::new(pool),
+            sources: Sources::fixed(clock.clone(), 7),
+            clock,
+            done: Arc::default(),
+        }
     }
 
     async fn pay(&self, key: &str, body: &Value, status: StatusCode) -> Result<Response, ApiError> {
@@ -59,7 +67,15 @@ impl World {
         work: impl FnOnce() -> F,
     ) -> Result<Response, ApiError> {
         let key = IdempotencyKey::parse(key).unwrap();
-        idempotency::run(&self.db, &self.sources, Some(key), &scope("user:ada"), BodyHash::of_value(body), work).await
+        idempotency::run(
+            &self.db,
+            &self.sources,
+            Some(key),
+            &scope("user:ada"),
+            BodyHash::of_value(body),
+            work,
+        )
+        .await
     }
 
     fn times_done(&self) -> u32 {
@@ -72,7 +88,10 @@ fn scope(caller: &str) -> Scope {
 }
 
 async fn seen(response: Response) -> (u16, bool, Value) {
-    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    let replayed = response
+        .headers()
+        .get("idempotent-replayed")
+        .is_some_and(|value| value == "true");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, replayed, serde_json::from_slice(&body).unwrap())
@@ -88,8 +107,14 @@ async fn a_second_call_gets_the_first_answer(pool: PgPool) {
     assert_eq!(second.headers()["content-type"], "application/json");
     assert_eq!(seen(second).await, (201, true, json!({ "number": 1 })));
 
-    let conflict = world.pay("k", &json!({ "amount": 11 }), StatusCode::CREATED).await.unwrap_err();
-    assert_eq!((conflict.status().as_u16(), conflict.code()), (422, "IDEMPOTENCY_CONFLICT"));
+    let conflict = world
+        .pay("k", &json!({ "amount": 11 }), StatusCode::CREATED)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (conflict.status().as_u16(), conflict.code()),
+        (422, "IDEMPOTENCY_CONFLICT")
+    );
     world.pay("other", &body, StatusCode::CREATED).await.unwrap();
     assert_eq!(world.times_done(), 2);
 }
@@ -101,7 +126,9 @@ async fn a_key_means_nothing_to_another_caller(pool: PgPool) {
     let mut conn = world.db.acquire().await.unwrap();
     for caller in ["user:ada", "user:bob"] {
         let hash = BodyHash::of_value(&json!(caller));
-        let claimed = idempotency::claim::<Demo>(&mut conn, &world.sources, &key, &scope(caller), hash).await.unwrap();
+        let claimed = idempotency::claim::<Demo>(&mut conn, &world.sources, &key, &scope(caller), hash)
+            .await
+            .unwrap();
         assert!(matches!(claimed, Claimed::Ours(_)));
     }
 }
@@ -127,7 +154,10 @@ async fn of_fifty_callers_at_once_one_works(pool: PgPool) {
                 other => panic!("{other:?}"),
             },
             Err(error) => {
-                assert_eq!((error.status().as_u16(), error.code()), (409, "IDEMPOTENCY_IN_PROGRESS"));
+                assert_eq!(
+                    (error.status().as_u16(), error.code()),
+                    (409, "IDEMPOTENCY_IN_PROGRESS")
+                );
                 waiting += 1;
             }
         }
@@ -138,16 +168,33 @@ async fn of_fifty_callers_at_once_one_works(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn an_answer_that_says_nothing_lasting_is_not_kept(pool: PgPool) {
     let world = World::on(pool).await;
-    for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS] {
+    for status in [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::CONFLICT,
+        StatusCode::TOO_MANY_REQUESTS,
+    ] {
         assert_eq!(world.pay("k", &json!({}), status).await.unwrap().status(), status);
     }
-    let failed = world.run("k", &json!({}), async || Err(ApiError::internal(anyhow::anyhow!("boom")))).await;
+    let failed = world
+        .run("k", &json!({}), async || {
+            Err(ApiError::internal(anyhow::anyhow!("boom")))
+        })
+        .await;
     assert_eq!(failed.unwrap_err().status(), 500);
     let declined = ApiError::new(StatusCode::PAYMENT_REQUIRED, "CARD_DECLINED", "Your card was declined");
     let first = world.run("k", &json!({}), async || Err(declined)).await.unwrap();
-    assert_eq!((first.status().as_u16(), first.headers().contains_key("idempotent-replayed")), (402, false));
+    assert_eq!(
+        (
+            first.status().as_u16(),
+            first.headers().contains_key("idempotent-replayed")
+        ),
+        (402, false)
+    );
     let (status, replayed, body) = seen(world.pay("k", &json!({}), StatusCode::OK).await.unwrap()).await;
-    assert_eq!((status, replayed, body["code"].as_str()), (402, true, Some("CARD_DECLINED")));
+    assert_eq!(
+        (status, replayed, body["code"].as_str()),
+        (402, true, Some("CARD_DECLINED"))
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -158,7 +205,10 @@ async fn a_first_caller_that_crashed_blocks_for_a_minute_and_not_longer(pool: Pg
     let waiting = world.pay("k", &json!({}), StatusCode::OK).await.unwrap_err();
     assert_eq!(waiting.code(), "IDEMPOTENCY_IN_PROGRESS");
     world.clock.advance(TimeDelta::seconds(61));
-    let conflict = world.pay("k", &json!({ "other": true }), StatusCode::OK).await.unwrap_err();
+    let conflict = world
+        .pay("k", &json!({ "other": true }), StatusCode::OK)
+        .await
+        .unwrap_err();
     assert_eq!(conflict.code(), "IDEMPOTENCY_CONFLICT");
     assert_eq!(world.pay("k", &json!({}), StatusCode::OK).await.unwrap().status(), 200);
     assert_eq!(world.times_done(), 1);
@@ -170,11 +220,21 @@ async fn an_attempt_that_lost_its_lock_cannot_store_its_answer(pool: PgPool) {
     let key = IdempotencyKey::parse("k").unwrap();
     let hash = BodyHash::of_value(&json!({}));
     let mut conn = world.db.acquire().await.unwrap();
-    let claimed = idempotency::claim::<Demo>(&mut conn, &world.sources, &key, &scope("user:ada"), hash).await.unwrap();
-    let Claimed::Ours(slow) = claimed else { panic!("the first claim") };
+    let claimed = idempotency::claim::<Demo>(&mut conn, &world.sources, &key, &scope("user:ada"), hash)
+        .await
+        .unwrap();
+    let Claimed::Ours(slow) = claimed else {
+        panic!("the first claim")
+    };
     world.clock.advance(TimeDelta::seconds(61));
     world.pay("k", &json!({}), StatusCode::OK).await.unwrap();
-    let late = slow.complete::<Demo>(&mut conn, &world.sources, &Answer::json(StatusCode::OK, &json!({ "late": true }))).await;
+    let late = slow
+        .complete::<Demo>(
+            &mut conn,
+            &world.sources,
+            &Answer::json(StatusCode::OK, &json!({ "late": true })),
+        )
+        .await;
     assert_eq!(late.unwrap_err().status(), 409);
     let (_, replayed, body) = seen(world.pay("k", &json!({}), StatusCode::OK).await.unwrap()).await;
     assert_eq!((replayed, body), (true, json!({ "number": 1 })));
@@ -188,8 +248,12 @@ async fn in_a_transaction_the_answer_and_the_change_are_one(pool: PgPool) {
     let answer = Answer::json(StatusCode::OK, &json!({ "done": true }));
     for commit in [false, true] {
         let mut tx = world.db.begin().await.unwrap();
-        let claimed = idempotency::claim::<Demo>(&mut tx, &world.sources, &key, &scope("user:ada"), hash).await.unwrap();
-        let Claimed::Ours(claim) = claimed else { panic!("rolled back, so free") };
+        let claimed = idempotency::claim::<Demo>(&mut tx, &world.sources, &key, &scope("user:ada"), hash)
+            .await
+            .unwrap();
+        let Claimed::Ours(claim) = claimed else {
+            panic!("rolled back, so free")
+        };
         claim.complete::<Demo>(&mut tx, &world.sources, &answer).await.unwrap();
         if commit {
             tx.commit().await.unwrap();

@@ -40,11 +40,17 @@ async fn exactly_as_many_pass_as_the_rule_says_in_every_back_end() {
             passed += u32::from(attempt.await.unwrap());
         }
         assert_eq!(passed, 20, "{name}");
-        assert!(limiter.check(&rule, &fresh("subject")).await.allowed, "{name}: another subject has its own bucket");
+        assert!(
+            limiter.check(&rule, &fresh("subject")).await.allowed,
+            "{name}: another subject has its own bucket"
+        );
 
         let refused = limiter.check(&rule, &subject).await;
         assert_eq!((refused.remaining, refused.limit), (0, 20), "{name}");
-        assert!(refused.retry_after > Duration::from_secs(100) && refused.retry_after <= Duration::from_secs(180), "{name}");
+        assert!(
+            refused.retry_after > Duration::from_secs(100) && refused.retry_after <= Duration::from_secs(180),
+            "{name}"
+        );
     }
 }
 
@@ -63,7 +69,10 @@ async fn failures_alone_can_be_counted_in_every_back_end() {
         }
         assert!(!limiter.peek(&rule, &subject).await.allowed, "{name}");
         let refunded = limiter.refund(&rule, &subject).await;
-        assert_eq!(refunded.remaining, 1, "{name}: counting more than the bucket holds does not dig deeper");
+        assert_eq!(
+            refunded.remaining, 1,
+            "{name}: counting more than the bucket holds does not dig deeper"
+        );
         limiter.clear(&rule, &subject).await;
         assert_eq!(limiter.peek(&rule, &subject).await.remaining, 3, "{name}");
     }
@@ -75,13 +84,19 @@ async fn the_lua_and_the_rust_of_the_bucket_agree() {
     let steps = proptest::collection::vec((0..4_u8, any::<bool>()), 1..40);
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     for _ in 0..20 {
-        let steps = steps.new_tree(&mut runner).map(|tree| proptest::strategy::ValueTree::current(&tree)).unwrap();
+        let steps = steps
+            .new_tree(&mut runner)
+            .map(|tree| proptest::strategy::ValueTree::current(&tree))
+            .unwrap();
         let subject = fresh("subject");
         let mut outcomes = Vec::new();
         for (_, redis) in &back_ends.each {
             outcomes.push(outcomes_of(&limiter(redis), &subject, &steps).await);
         }
-        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{steps:?}: {outcomes:?}");
+        assert!(
+            outcomes.iter().all(|outcome| *outcome == outcomes[0]),
+            "{steps:?}: {outcomes:?}"
+        );
     }
 }
 
@@ -126,7 +141,11 @@ async fn the_multiplier_raises_maximum_and_burst() {
 
 #[tokio::test]
 async fn without_redis_the_process_counts_by_itself() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let redis = Redis::connect(&RedisConfig::single(format!("redis://127.0.0.1:{port}"))).unwrap();
     let limiter = limiter(&redis);
     let rule = Rule::new("test.away", 3, HOUR);
@@ -144,9 +163,13 @@ fn app(limits: impl Into<Limits>, subject: Subject) -> Router {
 
 async fn send(app: &Router, method: &str, address: &str, marker: Option<&str>) -> http::Response<Body> {
     let mut request = Request::builder().method(method).uri("/").body(Body::empty()).unwrap();
-    request.extensions_mut().insert(ClientAddress(address.parse::<IpAddr>().unwrap()));
+    request
+        .extensions_mut()
+        .insert(ClientAddress(address.parse::<IpAddr>().unwrap()));
     if let Some(marker) = marker {
-        request.headers_mut().insert("x-test-rate-limit", marker.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("x-test-rate-limit", marker.parse().unwrap());
     }
     app.clone().oneshot(request).await.unwrap()
 }
@@ -170,19 +193,37 @@ async fn the_layer_tells_its_limits_and_refuses_in_the_shape_of_the_contract() {
         assert!((440..=450).contains(&wait), "{wait}");
         let body = refused.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((body["code"].as_str(), body["retryAfter"].as_str()), (Some("RATE_LIMIT_EXCEEDED"), Some("15 minutes")));
+        assert_eq!(
+            (body["code"].as_str(), body["retryAfter"].as_str()),
+            (Some("RATE_LIMIT_EXCEEDED"), Some("15 minutes"))
+        );
     }
     assert_eq!(send(&app, "GET", "192.0.2.2", None).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn an_ipv6_network_has_one_bucket_and_reads_are_apart_from_writes() {
-    let limits = Limits { reads: Rule::new("test.reads", 1, HOUR), writes: Rule::new("test.writes", 1, HOUR) };
+    let limits = Limits {
+        reads: Rule::new("test.reads", 1, HOUR),
+        writes: Rule::new("test.writes", 1, HOUR),
+    };
     let app = app(limits, Subject::Address);
-    assert_eq!(send(&app, "GET", "2001:db8:1:1::1", None).await.status(), StatusCode::OK);
-    assert_eq!(send(&app, "GET", "2001:db8:1:1:ffff::2", None).await.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(send(&app, "GET", "2001:db8:1:2::1", None).await.status(), StatusCode::OK);
-    assert_eq!(send(&app, "POST", "2001:db8:1:1::1", None).await.status(), StatusCode::OK);
+    assert_eq!(
+        send(&app, "GET", "2001:db8:1:1::1", None).await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        send(&app, "GET", "2001:db8:1:1:ffff::2", None).await.status(),
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    assert_eq!(
+        send(&app, "GET", "2001:db8:1:2::1", None).await.status(),
+        StatusCode::OK
+    );
+    assert_eq!(
+        send(&app, "POST", "2001:db8:1:1::1", None).await.status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]

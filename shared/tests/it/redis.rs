@@ -39,12 +39,23 @@ impl BackEnds {
     pub async fn start() -> Self {
         let mut each = vec![("in process", Redis::memory())];
         if !servers_or_skip().await {
-            return Self { each, _single: None, _cluster: None };
+            return Self {
+                each,
+                _single: None,
+                _cluster: None,
+            };
         }
-        let (single, cluster) = (RedisServer::start().await.unwrap(), RedisCluster::start().await.unwrap());
+        let (single, cluster) = (
+            RedisServer::start().await.unwrap(),
+            RedisCluster::start().await.unwrap(),
+        );
         each.push(("single", connect(&RedisConfig::single(single.url()))));
         each.push(("cluster", connect(&RedisConfig::cluster(cluster.urls()))));
-        Self { each, _single: Some(single), _cluster: Some(cluster) }
+        Self {
+            each,
+            _single: Some(single),
+            _cluster: Some(cluster),
+        }
     }
 }
 
@@ -100,16 +111,32 @@ async fn values(redis: &Redis) {
 async fn lives(redis: &Redis) {
     let (short, long) = (fresh("life"), fresh("life"));
     redis.set(&short, "x", Some(Duration::from_millis(30))).await.unwrap();
-    eventually("the value has expired", async || redis.get(&short).await.unwrap().is_none()).await;
-    assert!(redis.set_nx(&short, "y", Some(Duration::from_secs(60))).await.unwrap(), "an expired key is free");
+    eventually("the value has expired", async || {
+        redis.get(&short).await.unwrap().is_none()
+    })
+    .await;
+    assert!(
+        redis.set_nx(&short, "y", Some(Duration::from_secs(60))).await.unwrap(),
+        "an expired key is free"
+    );
 
     redis.set(&long, "x", Some(Duration::from_secs(60))).await.unwrap();
     let left = redis.ttl(&long).await.unwrap().unwrap();
-    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
+    assert!(
+        left > Duration::from_secs(50) && left <= Duration::from_secs(60),
+        "{left:?}"
+    );
     redis.set(&long, "x", None).await.unwrap();
-    assert_eq!(redis.ttl(&long).await.unwrap(), None, "a new value has no life of the old one");
+    assert_eq!(
+        redis.ttl(&long).await.unwrap(),
+        None,
+        "a new value has no life of the old one"
+    );
     assert!(redis.expire(&long, Duration::from_millis(30)).await.unwrap());
-    eventually("the new life has ended", async || redis.get(&long).await.unwrap().is_none()).await;
+    eventually("the new life has ended", async || {
+        redis.get(&long).await.unwrap().is_none()
+    })
+    .await;
     assert!(!redis.expire(&long, Duration::from_secs(1)).await.unwrap());
     assert_eq!(redis.ttl(&long).await.unwrap(), None);
 }
@@ -117,20 +144,32 @@ async fn lives(redis: &Redis) {
 async fn counters(redis: &Redis) {
     let key = fresh("counter");
     assert_eq!(redis.incr_by(&key, 2, Some(Duration::from_secs(60))).await.unwrap(), 2);
-    assert_eq!(redis.incr_by(&key, -3, Some(Duration::from_secs(6000))).await.unwrap(), -1);
+    assert_eq!(
+        redis.incr_by(&key, -3, Some(Duration::from_secs(6000))).await.unwrap(),
+        -1
+    );
     let left = redis.ttl(&key).await.unwrap().unwrap();
-    assert!(left <= Duration::from_secs(60), "only the creation gives a life: {left:?}");
+    assert!(
+        left <= Duration::from_secs(60),
+        "only the creation gives a life: {left:?}"
+    );
     assert_eq!(redis.get_text(&key).await.unwrap().as_deref(), Some("-1"));
 }
 
 async fn hashes(redis: &Redis) {
     let key = fresh("hash");
     assert_eq!(redis.hgetall(&key).await.unwrap(), BTreeMap::new());
-    redis.hset(&key, &[("a", "1"), ("b", "ü")], Some(Duration::from_secs(60))).await.unwrap();
+    redis
+        .hset(&key, &[("a", "1"), ("b", "ü")], Some(Duration::from_secs(60)))
+        .await
+        .unwrap();
     redis.hset(&key, &[("a", "2")], None).await.unwrap();
     let expected = [("a", "2"), ("b", "ü")].map(|(field, value)| (field.to_owned(), value.to_owned()));
     assert_eq!(redis.hgetall(&key).await.unwrap(), BTreeMap::from(expected));
-    assert!(redis.ttl(&key).await.unwrap().is_some(), "a further field keeps the life");
+    assert!(
+        redis.ttl(&key).await.unwrap().is_some(),
+        "a further field keeps the life"
+    );
 }
 
 async fn wrong_types(redis: &Redis) {
@@ -140,7 +179,11 @@ async fn wrong_types(redis: &Redis) {
     assert!(refused(redis.hgetall(&key).await.unwrap_err()));
     assert!(refused(redis.hset(&key, &[("a", "1")], None).await.unwrap_err()));
     assert!(refused(redis.incr_by(&key, 1, None).await.unwrap_err()));
-    assert_eq!(redis.get_text(&key).await.unwrap().as_deref(), Some("text"), "a refused command changes nothing");
+    assert_eq!(
+        redis.get_text(&key).await.unwrap().as_deref(),
+        Some("text"),
+        "a refused command changes nothing"
+    );
     let hash = fresh("type");
     redis.hset(&hash, &[("a", "1")], None).await.unwrap();
     assert!(refused(redis.get(&hash).await.unwrap_err()));
@@ -171,7 +214,14 @@ async fn scripts(redis: &Redis) {
     let buyers: Vec<_> = (0..100)
         .map(|_| {
             let (redis, stock, sold) = (redis.clone(), stock.clone(), sold.clone());
-            tokio::spawn(async move { redis.eval(&SELL, &[&stock, &sold], &["1"]).await.unwrap().int().unwrap() })
+            tokio::spawn(async move {
+                redis
+                    .eval(&SELL, &[&stock, &sold], &["1"])
+                    .await
+                    .unwrap()
+                    .int()
+                    .unwrap()
+            })
         })
         .collect();
     let mut bought = 0;
@@ -200,15 +250,23 @@ async fn channels(redis: &Redis) {
             Received::Gap => panic!("nothing was lost"),
         }
     }
-    assert_eq!((news_seen, other_seen), (vec![b"one".to_vec(), vec![0, 1]], vec![b"three".to_vec()]));
+    assert_eq!(
+        (news_seen, other_seen),
+        (vec![b"one".to_vec(), vec![0, 1]], vec![b"three".to_vec()])
+    );
     for expected in [b"one".to_vec(), vec![0, 1]] {
-        let Received::Message(message) = next(&mut second).await else { panic!("nothing was lost") };
+        let Received::Message(message) = next(&mut second).await else {
+            panic!("nothing was lost")
+        };
         assert_eq!((message.channel.as_str(), message.payload), (news.as_str(), expected));
     }
 }
 
 async fn next(subscription: &mut shared::redis::Subscription) -> Received {
-    tokio::time::timeout(PATIENCE, subscription.next()).await.expect("a message in time").unwrap()
+    tokio::time::timeout(PATIENCE, subscription.next())
+        .await
+        .expect("a message in time")
+        .unwrap()
 }
 
 #[tokio::test]
@@ -218,19 +276,28 @@ async fn the_in_process_store_drops_what_was_used_least_recently() {
     let redis = Redis::connect(&config).unwrap();
     redis.set("{x}:kept", "x", None).await.unwrap();
     for number in 0..1000 {
-        redis.set(&format!("{{x}}:{number}"), "y".repeat(100), None).await.unwrap();
+        redis
+            .set(&format!("{{x}}:{number}"), "y".repeat(100), None)
+            .await
+            .unwrap();
         redis.get("{x}:kept").await.unwrap();
     }
     assert_eq!(redis.get_text("{x}:kept").await.unwrap().as_deref(), Some("x"));
     assert_eq!(redis.get("{x}:0").await.unwrap(), None);
-    let Redis::Memory(memory) = &redis else { panic!("in process") };
+    let Redis::Memory(memory) = &redis else {
+        panic!("in process")
+    };
     assert!(memory.len() < 1000);
 }
 
 #[tokio::test]
 async fn an_absent_server_costs_next_to_nothing() {
     // a port that was free a moment ago
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     for config in [
         RedisConfig::single(format!("redis://127.0.0.1:{port}")),
         RedisConfig::cluster(vec![format!("redis://127.0.0.1:{port}")]),
@@ -256,14 +323,27 @@ async fn a_killed_server_is_found_again_after_its_restart() {
     let mut server = RedisServer::start().await.unwrap();
     let redis = Redis::connect(&RedisConfig::single(server.url())).unwrap();
     let mut subscription = redis.subscribe(&["news"]).await;
-    eventually("the first command succeeds", async || redis.set("key", "x", None).await.is_ok()).await;
+    eventually("the first command succeeds", async || {
+        redis.set("key", "x", None).await.is_ok()
+    })
+    .await;
 
     server.kill().await.unwrap();
-    eventually("the loss is noticed", async || redis.get("key").await.is_err_and(|error| error.is_unavailable())).await;
-    assert_eq!(next(&mut subscription).await, Received::Gap, "a subscriber hears of the loss");
+    eventually("the loss is noticed", async || {
+        redis.get("key").await.is_err_and(|error| error.is_unavailable())
+    })
+    .await;
+    assert_eq!(
+        next(&mut subscription).await,
+        Received::Gap,
+        "a subscriber hears of the loss"
+    );
 
     server.restart().await.unwrap();
-    eventually("commands succeed again", async || redis.set("key", "y", None).await.is_ok()).await;
+    eventually("commands succeed again", async || {
+        redis.set("key", "y", None).await.is_ok()
+    })
+    .await;
     eventually("messages arrive again", async || {
         redis.publish("news", "back").await.ok();
         let message = tokio::time::timeout(Duration::from_millis(50), subscription.next()).await;
@@ -279,22 +359,38 @@ async fn a_silent_server_costs_its_time_out_and_then_nothing() {
     }
     let server = RedisServer::start().await.unwrap();
     let redis = Redis::connect(&RedisConfig::single(server.url()).with_timeout(Duration::from_millis(100))).unwrap();
-    eventually("the first command succeeds", async || redis.set("key", "x", None).await.is_ok()).await;
+    eventually("the first command succeeds", async || {
+        redis.set("key", "x", None).await.is_ok()
+    })
+    .await;
 
     server.freeze().unwrap();
     let started = Instant::now();
     for _ in 0..3 {
         assert!(redis.get("key").await.unwrap_err().is_unavailable());
     }
-    assert!(started.elapsed() >= Duration::from_millis(300), "each has its own time-out");
+    assert!(
+        started.elapsed() >= Duration::from_millis(300),
+        "each has its own time-out"
+    );
     let paused = Instant::now();
     for _ in 0..100 {
         assert!(redis.get("key").await.is_err());
     }
-    assert!(paused.elapsed() < Duration::from_millis(400), "while it is silent nobody waits: {:?}", paused.elapsed());
+    assert!(
+        paused.elapsed() < Duration::from_millis(400),
+        "while it is silent nobody waits: {:?}",
+        paused.elapsed()
+    );
 
     server.thaw().unwrap();
-    eventually("it answers again", async || redis.get_text("key").await.is_ok_and(|text| text.as_deref() == Some("x"))).await;
+    eventually("it answers again", async || {
+        redis
+            .get_text("key")
+            .await
+            .is_ok_and(|text| text.as_deref() == Some("x"))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -306,7 +402,10 @@ async fn a_wrong_password_is_an_absent_server() {
     let mut config = RedisConfig::single(server.url()).with_timeout(GENEROUS);
     config.password = Some("wrong".to_owned().into());
     let error = Redis::connect(&config).unwrap().get("key").await.unwrap_err();
-    assert!(error.is_unavailable() && !error.to_string().contains("wrong"), "{error}");
+    assert!(
+        error.is_unavailable() && !error.to_string().contains("wrong"),
+        "{error}"
+    );
     config.password = Some("right".to_owned().into());
     Redis::connect(&config).unwrap().set("key", "x", None).await.unwrap();
 }
@@ -354,16 +453,25 @@ async fn a_cluster_that_was_down_altogether_is_found_again() {
     }
     let mut cluster = RedisCluster::start().await.unwrap();
     let redis = Redis::connect(&RedisConfig::cluster(cluster.urls())).unwrap();
-    eventually("the first command succeeds", async || redis.set("key", "x", None).await.is_ok()).await;
+    eventually("the first command succeeds", async || {
+        redis.set("key", "x", None).await.is_ok()
+    })
+    .await;
     for node in cluster.nodes_mut() {
         node.kill().await.unwrap();
     }
-    eventually("the loss is noticed", async || redis.get("key").await.is_err_and(|error| error.is_unavailable())).await;
+    eventually("the loss is noticed", async || {
+        redis.get("key").await.is_err_and(|error| error.is_unavailable())
+    })
+    .await;
     for node in cluster.nodes_mut() {
         node.restart().await.unwrap();
     }
     cluster.settled().await.unwrap();
-    eventually("commands succeed again", async || redis.set("key", "y", None).await.is_ok()).await;
+    eventually("commands succeed again", async || {
+        redis.set("key", "y", None).await.is_ok()
+    })
+    .await;
     // the scripts of the old processes are gone
     assert_eq!(redis.incr_by(&fresh("counter"), 1, None).await.unwrap(), 1);
 }

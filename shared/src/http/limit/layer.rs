@@ -42,7 +42,13 @@ impl fmt::Debug for Subject {
 
 impl Subject {
     /// The subject of a request. Without the kit around the router there is no address; then all share one bucket.
-    async fn of(&self, address: Option<ClientAddress>, method: &Method, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
+    async fn of(
+        &self,
+        address: Option<ClientAddress>,
+        method: &Method,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<String> {
         let by_address = || address.map_or_else(|| "ip:unknown".to_owned(), |address| address_subject(address.0));
         match self {
             Self::Address => Some(by_address()),
@@ -72,13 +78,20 @@ impl Limits {
 
 impl From<Rule> for Limits {
     fn from(rule: Rule) -> Self {
-        Self { reads: rule, writes: rule }
+        Self {
+            reads: rule,
+            writes: rule,
+        }
     }
 }
 
 /// Limits the routes it is put around: `router.layer(limit::layer(limiter, limits, Subject::Caller(authenticator)))`.
 pub fn layer(limiter: RateLimiter, limits: impl Into<Limits>, subject: Subject) -> LimitLayer {
-    LimitLayer(Arc::new(Rules { limiter, limits: limits.into(), subject }))
+    LimitLayer(Arc::new(Rules {
+        limiter,
+        limits: limits.into(),
+        subject,
+    }))
 }
 
 /// See [`layer`].
@@ -105,7 +118,10 @@ impl<S> Layer<S> for LimitLayer {
     type Service = LimitService<S>;
 
     fn layer(&self, inner: S) -> LimitService<S> {
-        LimitService { rules: Arc::clone(&self.0), inner }
+        LimitService {
+            rules: Arc::clone(&self.0),
+            inner,
+        }
     }
 }
 
@@ -136,9 +152,13 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let decision = rules.decide(parts.method.clone(), &parts.headers, &parts.extensions).await;
+            let decision = rules
+                .decide(parts.method.clone(), &parts.headers, &parts.extensions)
+                .await;
             let request = Request::from_parts(parts, body);
-            let Some(decision) = decision else { return inner.call(request).await };
+            let Some(decision) = decision else {
+                return inner.call(request).await;
+            };
             match decision.into_result() {
                 Err(refusal) => Ok(refusal.into_response()),
                 Ok(decision) => {

@@ -13,11 +13,11 @@ use std::{net::IpAddr, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
+use self::bucket::{BUCKET, Step};
 pub use self::{
     decision::Decision,
     layer::{LimitLayer, Limits, Subject, layer},
 };
-use self::bucket::{BUCKET, Step};
 use crate::{config::Reader, redis::Redis};
 
 /// How much one subject may do within one scope.

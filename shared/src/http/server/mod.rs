@@ -296,3 +296,6 @@ impl AsyncWrite for Guarded {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;
