@@ -6,6 +6,8 @@
     reason = "tests may panic"
 )]
 
+mod postgres;
 mod receiver;
+mod servers;
 mod stripe;
 mod stripe_webhooks;
