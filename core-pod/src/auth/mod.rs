@@ -15,8 +15,6 @@ mod model;
 mod seed;
 mod sessions;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -39,8 +37,6 @@ pub use config::{AuthConfig, ServiceClient};
 pub use hashing::{Hasher, HashingConfig};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
-
-use crate::limits::CallerLimit;
 
 /// The auth service.
 #[derive(Debug, Clone, Copy)]
@@ -90,16 +86,24 @@ impl AuthState {
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
         let (config, origins) = (Arc::new(config), Origins::new(origins));
-        Ok(Self { db, sources, sessions, signer, verifier, keys, hasher, limiter, authenticator, origins, config })
+        Ok(Self {
+            db,
+            sources,
+            sessions,
+            signer,
+            verifier,
+            keys,
+            hasher,
+            limiter,
+            authenticator,
+            origins,
+            config,
+        })
     }
 
     /// For the other services of this pod and for the gateway.
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()
-    }
-
-    fn limit(&self) -> CallerLimit {
-        CallerLimit::new(self.limiter.clone(), self.authenticator.clone(), self.config.limits.other)
     }
 }
 

@@ -27,9 +27,24 @@ pub struct DemoAccount {
 
 /// The demo accounts.
 pub const DEMO_ACCOUNTS: [DemoAccount; 3] = [
-    DemoAccount { email: "ada@dreamscape.dev", password: "Dreamscape1!", name: ("Ada", "Lovelace"), role: Role::User },
-    DemoAccount { email: "ibn@dreamscape.dev", password: "Dreamscape1!", name: ("Ibn", "Battuta"), role: Role::User },
-    DemoAccount { email: "admin@dreamscape.dev", password: "Dreamscape1!", name: ("Grace", "Hopper"), role: Role::Admin },
+    DemoAccount {
+        email: "ada@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Ada", "Lovelace"),
+        role: Role::User,
+    },
+    DemoAccount {
+        email: "ibn@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Ibn", "Battuta"),
+        role: Role::User,
+    },
+    DemoAccount {
+        email: "admin@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Grace", "Hopper"),
+        role: Role::Admin,
+    },
 ];
 
 /// Makes the demo accounts that are missing. Refuses production.
@@ -39,7 +54,10 @@ pub async fn seed_demo_accounts(
     hasher: &Hasher,
     sources: &Sources,
 ) -> anyhow::Result<()> {
-    anyhow::ensure!(environment == Environment::Development, "demo accounts exist in development only");
+    anyhow::ensure!(
+        environment == Environment::Development,
+        "demo accounts exist in development only"
+    );
     for demo in DEMO_ACCOUNTS {
         let email = Email::parse(demo.email).ok_or_else(|| anyhow::anyhow!("a demo address is not an address"))?;
         if store::find_password(db.pool(), email.as_str()).await?.is_some() {

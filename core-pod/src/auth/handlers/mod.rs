@@ -24,7 +24,10 @@ use serde::Serialize;
 use shared::{
     ApiError,
     auth::{Role, config::Span},
-    http::client_address::ClientAddress,
+    http::{
+        client_address::ClientAddress,
+        limit::{self, Subject},
+    },
     id::UserId,
     sources::{iso, iso_option},
 };
@@ -32,8 +35,6 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
-use crate::limits::AddressLimit;
-
 /// Bodies of auth routes are small (core §1.3).
 const BODY_LIMIT: usize = 64 * 1024;
 /// What a program calls itself is kept up to this length.
@@ -42,19 +43,20 @@ const MAX_USER_AGENT: usize = 512;
 /// All routes of the service.
 pub fn routes(state: &AuthState) -> OpenApiRouter {
     let limits = state.config.limits;
-    let limited = |rule| AddressLimit::new(state.limiter.clone(), rule);
-    let register = limited(limits.register).around(OpenApiRouter::new().routes(routes!(register::register)));
-    let refresh = limited(limits.refresh).around(OpenApiRouter::new().routes(routes!(refresh::refresh)));
+    let limited = |rule, subject| limit::layer(state.limiter.clone(), rule, subject);
+    let register = OpenApiRouter::new().routes(routes!(register::register));
+    let refresh = OpenApiRouter::new().routes(routes!(refresh::refresh));
     let others = OpenApiRouter::new()
         .routes(routes!(profile::profile))
-        .routes(routes!(verify_token::verify_token))
         .routes(routes!(logout::logout))
         .routes(routes!(service_token::service_token));
     OpenApiRouter::new()
+        // these two count by themselves: failures only, and travellers but not services
         .routes(routes!(login::login))
-        .merge(register)
-        .merge(refresh)
-        .merge(state.limit().around(others))
+        .routes(routes!(verify_token::verify_token))
+        .merge(register.route_layer(limited(limits.register, Subject::Address)))
+        .merge(refresh.route_layer(limited(limits.refresh, Subject::Address)))
+        .merge(others.route_layer(limited(limits.other, Subject::Caller(state.authenticator.clone()))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         // fetched by every pod; never refused
         .routes(routes!(jwks::jwks))
@@ -74,7 +76,11 @@ pub struct Answer<T> {
 
 impl<T> Answer<T> {
     fn new(message: &'static str, data: T) -> Self {
-        Self { success: true, message, data }
+        Self {
+            success: true,
+            message,
+            data,
+        }
     }
 }
 
@@ -165,7 +171,13 @@ pub struct UserData {
 
 /// The answer to a sign-up or sign-in, with both cookies.
 fn signed_in(state: &AuthState, status: StatusCode, message: &'static str, user: User, opened: Opened) -> Response {
-    let Opened { access_token, refresh, cookie, life, .. } = opened;
+    let Opened {
+        access_token,
+        refresh,
+        cookie,
+        life,
+        ..
+    } = opened;
     let tokens = Tokens::new(state, access_token, life);
     let mut response = (status, Json(Answer::new(message, SignedIn { user, tokens }))).into_response();
     let cookies = cookies(state);
@@ -181,7 +193,10 @@ fn cookies(state: &AuthState) -> Cookies {
 /// The client's address and program, as sessions keep them.
 fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    (address.0.to_string(), agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()))
+    (
+        address.0.to_string(),
+        agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+    )
 }
 
 fn user_not_found() -> ApiError {
