@@ -11,8 +11,9 @@ pub mod config;
 mod consumer;
 mod events;
 mod identity;
-mod reconcile;
+pub mod reconcile;
 mod routes;
+pub mod search;
 pub mod supply;
 
 use std::sync::Arc;

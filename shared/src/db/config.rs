@@ -196,3 +196,78 @@ fn parse(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     }
     PgConnectOptions::from_str(parsed.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> (DatabaseConfig, Vec<String>) {
+        let mut reader = Reader::from_pairs(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let config = DatabaseConfig::read(&mut reader, "AUTH");
+        (config, reader.finish().err().map(|errors| errors.0).unwrap_or_default())
+    }
+
+    #[test]
+    fn an_address_made_for_another_client_is_understood() {
+        let (config, problems) = read(&[(
+            "DATABASE_URL",
+            "postgresql://ada:p%40ss@db:5433/travel?schema=public&connection_limit=5&sslmode=disable",
+        )]);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!((config.options.get_host(), config.options.get_port()), ("db", 5433));
+        assert_eq!(config.options.get_database(), Some("travel"));
+        assert!(config.url().contains("p%40ss"));
+        assert!(!config.url().contains("schema"));
+    }
+
+    #[test]
+    fn the_address_of_the_service_wins_over_the_common_one() {
+        let (config, problems) = read(&[
+            ("DATABASE_URL", "postgres://all@one/db"),
+            ("AUTH_DATABASE_URL", "postgres://auth_service@two/db"),
+            ("DB_POOL_MAX", "7"),
+            ("AUTH_DB_POOL_MAX", "3"),
+        ]);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(
+            (config.options.get_host(), config.options.get_username()),
+            ("two", "auth_service")
+        );
+        assert_eq!(config.max_connections, 3);
+    }
+
+    #[test]
+    fn parts_are_an_address_too() {
+        let (config, problems) = read(&[
+            ("DB_HOST", "db"),
+            ("DB_PORT", "6000"),
+            ("DB_NAME", "travel"),
+            ("DB_USER", "ada"),
+            ("DB_PASSWORD", "x"),
+        ]);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!((config.options.get_host(), config.options.get_port()), ("db", 6000));
+    }
+
+    #[test]
+    fn a_missing_or_bad_address_is_a_problem_and_is_not_repeated() {
+        assert_eq!(read(&[]).1.len(), 1);
+        let (_, problems) = read(&[("DATABASE_URL", "mysql:/secret")]);
+        assert_eq!(problems.len(), 1);
+        assert!(!problems[0].contains("secret"));
+    }
+
+    #[test]
+    fn the_pool_has_room_for_its_minimum() {
+        let (_, problems) = read(&[
+            ("DATABASE_URL", "postgres://a@b/c"),
+            ("DB_POOL_MIN", "5"),
+            ("DB_POOL_MAX", "4"),
+        ]);
+        assert_eq!(problems.len(), 1);
+    }
+}

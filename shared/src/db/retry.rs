@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use sqlx::PgConnection;
+use sqlx::{Postgres, Transaction};
 
 use super::{Db, Service};
 use crate::{
@@ -47,20 +47,29 @@ impl Conflict for ApiError {
 }
 
 impl<S: Service> Db<S> {
-    /// Runs `work` in a transaction and commits it; serialisation failures and deadlocks are tried again with a short,
-    /// growing pause. `work` may run several times, so it must have no effect outside its transaction.
+    /// Runs `work` with a transaction, which it commits; serialisation failures and deadlocks are tried again with a
+    /// short, growing pause. `work` may run several times, so it must have no effect outside its transaction.
     ///
     /// ```ignore
-    /// db.retrying(async |tx| { store::lock_owned(tx, id, user).await?; … }).await
+    /// db.retrying(|mut tx| async move {
+    ///     let booking = store::lock_owned(&mut tx, id, user).await?;
+    ///     …
+    ///     tx.commit().await?;
+    ///     Ok(booking)
+    /// })
     /// ```
-    pub async fn retrying<T, E>(&self, mut work: impl AsyncFnMut(&mut PgConnection) -> Result<T, E>) -> Result<T, E>
+    ///
+    /// The transaction is handed over by value because a closure over `&mut` of it makes futures that cannot be sent
+    /// between threads.
+    pub async fn retrying<T, E, W>(&self, mut work: impl FnMut(Transaction<'static, Postgres>) -> W) -> Result<T, E>
     where
+        W: Future<Output = Result<T, E>>,
         E: From<sqlx::Error> + Conflict,
     {
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = self.attempt(&mut work).await;
+            let outcome = work(self.begin().await?).await;
             match outcome {
                 Err(error) if tries < TRIES && error.is_conflict() => {
                     metrics::counter!("db_transaction_conflicts_total", "service" => S::NAME).increment(1);
@@ -69,16 +78,6 @@ impl<S: Service> Db<S> {
                 outcome => return outcome,
             }
         }
-    }
-
-    async fn attempt<T, E>(&self, work: &mut impl AsyncFnMut(&mut PgConnection) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<sqlx::Error>,
-    {
-        let mut tx = self.begin().await?;
-        let value = work(&mut tx).await?;
-        tx.commit().await?;
-        Ok(value)
     }
 }
 

@@ -19,6 +19,19 @@ pub struct PeerAddress(pub IpAddr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(pub IpAddr);
 
+impl ClientAddress {
+    /// The subject of limits: the address itself, for IPv6 its /64 network, since one customer has at least that.
+    pub fn limit_subject(&self) -> String {
+        match self.0 {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        }
+    }
+}
+
 impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -150,6 +163,12 @@ mod tests {
             "10.2.2.2"
         );
         assert_eq!(client("10.0.0.0/8", "10.1.1.1", &[]), "10.1.1.1");
+    }
+
+    #[test]
+    fn limits_of_ipv6_count_by_network() {
+        let address = ClientAddress("2001:db8:1:2:3:4:5:6".parse().unwrap());
+        assert_eq!(address.limit_subject(), "2001:db8:1:2::/64");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line of a pod: `serve`, `migrate`, `healthcheck`, `openapi`, `config`.
 
 use std::{
+    ffi::OsString,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::ExitCode,
@@ -23,6 +24,8 @@ use crate::{
     telemetry::{self, TelemetryConfig},
 };
 
+const DONE: u8 = 0;
+const FAILED: u8 = 1;
 /// `EX_CONFIG`: the settings are missing or wrong.
 const BAD_CONFIGURATION: u8 = 78;
 /// What the health check of an image may take.
@@ -80,11 +83,16 @@ impl ProcessConfig {
 
 /// The whole of a pod's `main`. `embed` starts back ends in development; production builds have none.
 pub fn main<P: Pod>(embed: Option<EmbedFn>) -> ExitCode {
+    ExitCode::from(run::<P>(std::env::args_os(), embed))
+}
+
+/// The same with given arguments, the program's name first; gives the exit code.
+pub fn run<P: Pod>(arguments: impl IntoIterator<Item = OsString>, embed: Option<EmbedFn>) -> u8 {
     // before anything can open a TLS connection; a second provider in the process would otherwise be a panic later
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     telemetry::process::mark_start();
     let command = Arguments::command().name(P::NAME).about(P::ABOUT);
-    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+    let arguments = match Arguments::from_arg_matches(&command.get_matches_from(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
@@ -93,11 +101,11 @@ pub fn main<P: Pod>(embed: Option<EmbedFn>) -> ExitCode {
         Command::Migrate => migrate::<P>(embed),
         Command::Healthcheck => healthcheck::<P>(),
         Command::Openapi => print_openapi::<P>(),
-        Command::Config { markdown } => print_config::<P>(markdown, embed.is_some()),
+        Command::Config { markdown } => Ok(print_config::<P>(markdown, embed.is_some())),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", P::NAME);
-        ExitCode::FAILURE
+        FAILED
     })
 }
 
@@ -109,10 +117,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Reports all problems at once.
-fn refused(reader: &mut Reader) -> Option<ExitCode> {
+fn refused(reader: &mut Reader) -> Option<u8> {
     let problems = reader.finish().err()?;
     eprint!("{problems}");
-    Some(ExitCode::from(BAD_CONFIGURATION))
+    Some(BAD_CONFIGURATION)
 }
 
 async fn embedded<P: Pod>(reader: &mut Reader, embed: Option<EmbedFn>) -> anyhow::Result<Option<Kept>> {
@@ -125,7 +133,7 @@ async fn embedded<P: Pod>(reader: &mut Reader, embed: Option<EmbedFn>) -> anyhow
     }
 }
 
-fn serve<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<ExitCode> {
+fn serve<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<u8> {
     runtime()?.block_on(async {
         let mut reader = Reader::from_env();
         // what goes wrong while back ends start should look like everything else
@@ -167,26 +175,26 @@ fn serve<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Waits for the pod and its tasks. A task that gave up, or a pod that returns unasked, ends the process as a failure.
+/// Waits for the pod and its tasks; gives the exit code. A task that gave up, or a pod that returns unasked, ends the process as a failure.
 pub async fn until_the_end(
     serving: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     tasks: &Tasks,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<u8> {
     let shutdown = tasks.shutdown();
     let mut serving = tokio::spawn(serving);
-    let mut code = ExitCode::SUCCESS;
+    let mut code = DONE;
     let outcome = tokio::select! {
         outcome = &mut serving => outcome,
         () = tasks.gave_up() => {
             tracing::error!("a task failed too often, stopping so that the process is replaced");
-            code = ExitCode::FAILURE;
+            code = FAILED;
             shutdown.drain();
             (&mut serving).await
         }
     };
     if !shutdown.is_draining() {
         tracing::error!("the pod stopped by itself");
-        code = ExitCode::FAILURE;
+        code = FAILED;
     }
     shutdown.set_served();
     shutdown.drain();
@@ -227,7 +235,7 @@ fn admin_url(reader: &mut Reader) -> Option<String> {
     }
 }
 
-fn migrate<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<ExitCode> {
+fn migrate<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<u8> {
     runtime()?.block_on(async {
         let mut reader = Reader::from_env();
         let process = ProcessConfig::read(&mut reader);
@@ -252,15 +260,15 @@ fn migrate<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<ExitCode> {
                 .await
                 .context("failed to migrate")?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(DONE)
     })
 }
 
 /// Asks `/health/live` of the public listener, without a runtime and without any other setting.
-fn healthcheck<P: Pod>() -> anyhow::Result<ExitCode> {
+fn healthcheck<P: Pod>() -> anyhow::Result<u8> {
     let address = P::listeners(&mut Reader::from_env()).public.address;
     let alive = is_alive(reachable(address)).with_context(|| format!("no answer from {address}"))?;
-    Ok(if alive { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if alive { DONE } else { FAILED })
 }
 
 /// Who listens everywhere is asked over loopback.
@@ -285,12 +293,12 @@ fn is_alive(address: SocketAddr) -> std::io::Result<bool> {
     Ok(&status == b"HTTP/1.1 200")
 }
 
-fn print_openapi<P: Pod>() -> anyhow::Result<ExitCode> {
+fn print_openapi<P: Pod>() -> anyhow::Result<u8> {
     println!(
         "{}",
         P::openapi().to_pretty_json().context("failed to write the document")?
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(DONE)
 }
 
 /// Reads every setting that any subcommand reads.
@@ -304,10 +312,10 @@ fn read_all<P: Pod>(reader: &mut Reader) {
     }
 }
 
-fn print_config<P: Pod>(markdown: bool, can_embed: bool) -> anyhow::Result<ExitCode> {
+fn print_config<P: Pod>(markdown: bool, can_embed: bool) -> u8 {
     if markdown {
         print!("{}", reference::<P>());
-        return Ok(ExitCode::SUCCESS);
+        return DONE;
     }
     let mut reader = Reader::from_env();
     read_all::<P>(&mut reader);
@@ -319,13 +327,13 @@ fn print_config<P: Pod>(markdown: bool, can_embed: bool) -> anyhow::Result<ExitC
                 "\n# {} settings are missing or wrong; `serve` embeds what is missing in development",
                 problems.0.len()
             );
-            Ok(ExitCode::SUCCESS)
+            DONE
         }
         Err(problems) => {
             eprint!("{problems}");
-            Ok(ExitCode::from(BAD_CONFIGURATION))
+            BAD_CONFIGURATION
         }
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => DONE,
     }
 }
 

@@ -12,7 +12,7 @@ use std::future::Future;
 use futures_util::future::BoxFuture;
 
 pub use self::{
-    command::{ProcessConfig, main, migrate_at_start, reference, until_the_end},
+    command::{ProcessConfig, main, migrate_at_start, reference, run, until_the_end},
     listeners::{Address, Addresses, Listeners, Port},
     server::Server,
 };

@@ -47,7 +47,12 @@ impl Pod for Small {
         let service = Health::new("hello-service", "1.0.0", Vec::new()).in_process(Self::NAME, "test", &tasks);
         let pod = Health::of_pod(Self::NAME, "Small Pod", vec![service.clone()]).in_process(Self::NAME, "test", &tasks);
         let kit = Kit::new("hello-service", &config, None);
-        let hello = || Router::new().route("/hello", get(|| async { "hello" }));
+        let hello = || {
+            let stuck = get(std::future::pending::<()>);
+            Router::new()
+                .route("/hello", get(|| async { "hello" }))
+                .route("/stuck", stuck)
+        };
         let public = kit.wrap(hello().merge(health::routes(pod.clone())));
         let server = Server::new(listeners, &tasks).service("hello", kit.wrap(hello().merge(health::routes(service))));
         server.run(public, pod).await;
@@ -72,11 +77,7 @@ impl Ask {
     }
 }
 
-async fn start() -> (
-    Ask,
-    Tasks,
-    tokio::task::JoinHandle<anyhow::Result<std::process::ExitCode>>,
-) {
+async fn start() -> (Ask, Tasks, tokio::task::JoinHandle<anyhow::Result<u8>>) {
     let listeners = Listeners::loopback(&["hello"]).await.unwrap();
     let bound = listeners.bound();
     let tasks = Tasks::new(Shutdown::new());
@@ -92,10 +93,6 @@ async fn start() -> (
         tasks,
         running,
     )
-}
-
-fn succeeded(code: std::process::ExitCode) -> bool {
-    format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS)
 }
 
 #[tokio::test]
@@ -131,7 +128,7 @@ async fn a_pod_answers_on_all_its_listeners_and_drains() {
         .unwrap()
         .unwrap()
         .unwrap();
-    assert!(succeeded(code));
+    assert_eq!(code, 0);
     assert!(tasks.running().is_empty());
 }
 
@@ -145,13 +142,13 @@ async fn a_task_that_fails_too_often_ends_the_process_as_a_failure() {
         .unwrap()
         .unwrap()
         .unwrap();
-    assert!(!succeeded(code) && !tasks.is_alive());
+    assert!(code == 1 && !tasks.is_alive());
 }
 
 #[tokio::test]
 async fn a_pod_that_returns_unasked_is_a_failure_and_so_is_one_that_panics() {
     let tasks = Tasks::new(Shutdown::new());
-    assert!(!succeeded(until_the_end(async { Ok(()) }, &tasks).await.unwrap()));
+    assert_eq!(until_the_end(async { Ok(()) }, &tasks).await.unwrap(), 1);
     let tasks = Tasks::new(Shutdown::new());
     tasks.spawn("stuck", std::future::pending());
     assert!(until_the_end(async { panic!("a bug") }, &tasks).await.is_err());
@@ -172,5 +169,203 @@ fn the_reference_lists_the_settings_of_the_process_and_of_the_pod() {
         "`0`; in production `16` |",
     ] {
         assert!(reference.contains(part), "{part} is missing in\n{reference}");
+    }
+}
+
+/// The small pod as a process of its own: this test binary, started again.
+mod process {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _},
+        net::SocketAddr,
+        process::{Child, Command, Stdio},
+        time::Instant,
+    };
+
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+
+    use super::*;
+
+    const COMMAND: &str = "SMALL_POD_COMMAND";
+
+    /// What the started process does; in an ordinary run of the tests nothing.
+    #[test]
+    fn body_of_the_process() {
+        if let Some(command) = Reader::from_env().text_now(COMMAND) {
+            std::process::exit(i32::from(run::<Small>(["small-pod".into(), command.into()], None)));
+        }
+    }
+
+    fn command(command: &str, settings: &[(&str, &str)]) -> Command {
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["pod::tests::process::body_of_the_process", "--exact", "--nocapture"]);
+        process.env_clear().env(COMMAND, command).envs(settings.iter().copied());
+        process
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        process
+    }
+
+    struct Process {
+        child: Child,
+        public: SocketAddr,
+        metrics: SocketAddr,
+        lines: std::thread::JoinHandle<Vec<String>>,
+    }
+
+    fn serving() -> Process {
+        let ports = [
+            ("SMALL_PORT", "0"),
+            ("SMALL_METRICS_PORT", "0"),
+            ("HELLO_PORT", "0"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let mut child = command("serve", &ports).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let mut address = |listener: &str| -> SocketAddr {
+            let named = format!("\"listener\":\"{listener}\"");
+            let found = output
+                .find(|line| line.contains(&named))
+                .expect("the pod does not listen");
+            // the harness of the tests may write before the first line
+            let line: serde_json::Value = serde_json::from_str(&found[found.find('{').unwrap()..]).unwrap();
+            line["address"].as_str().unwrap().parse().unwrap()
+        };
+        // listeners are told in the order of their names
+        let (metrics, public) = (address("metrics"), address("public"));
+        Process {
+            child,
+            public,
+            metrics,
+            lines: std::thread::spawn(move || output.collect()),
+        }
+    }
+
+    impl Process {
+        fn signal(&self, signal: Signal) {
+            kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        }
+
+        fn wait(&mut self) -> i32 {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < deadline {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code().expect("the process was killed");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("the process does not end");
+        }
+
+        async fn get(&self, path: &str) -> reqwest::Result<reqwest::Response> {
+            reqwest::Client::new()
+                .get(format!("http://{}{path}", self.public))
+                .send()
+                .await
+        }
+
+        fn healthcheck(&self) -> i32 {
+            let port = self.public.port().to_string();
+            command("healthcheck", &[("SMALL_PORT", &port)])
+                .status()
+                .unwrap()
+                .code()
+                .unwrap()
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_signal_ends_the_process_in_good_order() {
+        let mut process = serving();
+        assert_eq!(process.get("/hello").await.unwrap().text().await.unwrap(), "hello");
+        assert_eq!(process.healthcheck(), 0);
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait(), 0);
+        assert_eq!(process.healthcheck(), 1);
+        let lines = std::mem::replace(&mut process.lines, std::thread::spawn(Vec::new))
+            .join()
+            .unwrap();
+        let request = lines
+            .iter()
+            .find(|line| line.contains("\"route\":\"/hello\""))
+            .expect("no line for the request");
+        let line: serde_json::Value = serde_json::from_str(request).unwrap();
+        assert_eq!(
+            (&line["status"], &line["service"]),
+            (&200.into(), &"hello-service".into())
+        );
+        assert!(
+            line["duration_ms"].is_number() && line["request_id"].is_string() && line["span_id"].is_string(),
+            "{line}"
+        );
+        assert!(
+            lines.last().unwrap().contains("stopped"),
+            "the last line is written: {lines:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn readiness_fails_while_a_request_is_drained_and_the_second_signal_stops_it() {
+        let mut process = serving();
+        let address = process.public;
+        let stuck = tokio::spawn(reqwest::get(format!("http://{address}/stuck")));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let metrics = format!("http://{}/metrics", process.metrics);
+        let busy = "service=\"hello-service\"} 1";
+        while !reqwest::get(&metrics)
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+            .contains(busy)
+            && Instant::now() < deadline
+        {}
+        process.signal(Signal::SIGTERM);
+        let mut ready = process.get("/ready").await.unwrap().status();
+        while ready != StatusCode::SERVICE_UNAVAILABLE && Instant::now() < deadline {
+            ready = process.get("/ready").await.unwrap().status();
+        }
+        assert_eq!(ready, StatusCode::SERVICE_UNAVAILABLE);
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait(), 0);
+        assert!(stuck.await.unwrap().is_err());
+    }
+
+    #[test]
+    fn all_problems_of_the_configuration_are_told_before_anything_starts() {
+        let settings = [("APP_ENV", "production"), ("LOG_FORMAT", "xml"), ("PORT", "many")];
+        let mut child = command("serve", &settings).spawn().unwrap();
+        let mut problems = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut problems).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(78));
+        for part in ["3 problem(s)", "CORS_ORIGIN", "LOG_FORMAT", "PORT"] {
+            assert!(problems.contains(part), "{part} is missing in {problems}");
+        }
+    }
+
+    #[test]
+    fn the_effective_configuration_masks_secrets() {
+        let output = command("config", &[("GREETING_KEY", "hunter2"), ("SMALL_PORT", "81")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.contains("GREETING_KEY=***") && text.contains("SMALL_PORT=81"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2"));
     }
 }

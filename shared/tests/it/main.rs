@@ -1,3 +1,6 @@
 //! Integration tests of the shared crate: real PostgreSQL, the mock cluster of librdkafka, real Redis. One binary, linked
 //! once; a list of modules and nothing else.
+mod db;
+mod events;
 mod gateway;
+mod support;

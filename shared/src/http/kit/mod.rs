@@ -14,13 +14,14 @@ mod tests;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use axum::{
     Router,
     extract::{OriginalUri, Request},
     handler::HandlerWithoutStateExt as _,
     response::Response,
 };
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
 use tower::{Layer, Service};
 
@@ -28,10 +29,7 @@ use self::{
     headers::AllowedOrigins,
     request::{Inner, RequestService},
 };
-use super::{
-    client_address::TrustedProxies,
-    limit::{RateLimiter, Rule},
-};
+use super::client_address::{ClientAddress, TrustedProxies};
 use crate::{config::Reader, error::ApiError};
 
 /// The settings of the kit, the same for all services of a process.
@@ -49,8 +47,6 @@ pub struct HttpConfig {
     pub timeout: Duration,
     /// How many requests a service works on at once; more are refused.
     pub max_in_flight: usize,
-    /// What one address may ask of a listener that has a limiter (core §1.10, gateway).
-    pub rule: Rule,
     /// The value of `X-Pod-Instance`.
     pub instance: Option<HeaderValue>,
 }
@@ -116,8 +112,6 @@ impl HttpConfig {
             1024,
             "requests each service works on at once; more are answered 503 without being looked at",
         );
-        let rule = Rule::new("edge", 1000, Duration::from_secs(60));
-        let rule = crate::rate_limit_rule!(reader, "EDGE", rule);
         let instance = reader.text("POD_INSTANCE", "number of this replica, sent as X-Pod-Instance");
         let instance = instance.and_then(|text| HeaderValue::try_from(text).ok());
         let timeout = Duration::from_secs(seconds.max(1));
@@ -128,7 +122,6 @@ impl HttpConfig {
             body_limit,
             timeout,
             max_in_flight,
-            rule,
             instance,
         }
     }
@@ -143,6 +136,13 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self::read(&mut Reader::from_pairs([]))
     }
+}
+
+/// Decides whether a request is worked on at all: the rate limit of a whole listener. Health is never asked about.
+#[async_trait]
+pub trait Admission: Send + Sync + 'static {
+    /// The headers that the response shall carry, or the refusal.
+    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError>;
 }
 
 /// The kit of one service. Cheap to clone; variants made by the `with_*` methods share the limit of requests in flight.
@@ -160,9 +160,9 @@ impl std::fmt::Debug for Kit {
 }
 
 impl Kit {
-    /// The kit of `service`, whose name labels metrics and logs. With a limiter, each client address has the rule
-    /// `RATE_LIMIT_EDGE_*` over all routes but health.
-    pub fn new(service: &'static str, config: &HttpConfig, limiter: Option<RateLimiter>) -> Self {
+    /// The kit of `service`, whose name labels metrics and logs. The limiter holds for all routes but health;
+    /// [`ListenerLimit`](super::limit::ListenerLimit) is one.
+    pub fn new(service: &'static str, config: &HttpConfig, limiter: Option<Arc<dyn Admission>>) -> Self {
         Self {
             inner: Inner::new(service, config, AllowedOrigins::new(&config.cors_origins), limiter),
         }
@@ -233,6 +233,14 @@ impl Kit {
         let nobody = layer.layer(not_found.into_service());
         Router::new().fallback_service(Rewriting {
             router: merged.fallback_service(nobody),
+        })
+    }
+
+    /// Completes a listener like [`Kit::front`], but what no local route answers goes to `remote`: the gateway's routes,
+    /// wrapped by the [`Kit::routes`] of a [`Kit::proxying`] kit.
+    pub fn front_of_gateway(&self, merged: Router, remote: Router) -> Router {
+        Router::new().fallback_service(Rewriting {
+            router: merged.fallback_service(remote),
         })
     }
 }

@@ -24,7 +24,7 @@ use tower::Service;
 use tracing::Instrument as _;
 
 use super::{
-    HttpConfig, body,
+    Admission, HttpConfig, body,
     headers::{self, AllowedOrigins},
     red::{self, Red},
 };
@@ -33,7 +33,6 @@ use crate::{
     http::{
         REQUEST_ID,
         client_address::{PeerAddress, TrustedProxies},
-        limit::{RateLimiter, Rule, address_subject},
     },
     telemetry::trace::{self, SCOPE, Scope, TraceContext, X_REQUEST_ID},
 };
@@ -60,8 +59,7 @@ pub(super) struct Inner {
 struct Shared {
     origins: AllowedOrigins,
     proxies: TrustedProxies,
-    limiter: Option<RateLimiter>,
-    rule: Rule,
+    limiter: Option<Arc<dyn Admission>>,
     red: Red,
     in_flight: AtomicUsize,
     max_in_flight: usize,
@@ -72,13 +70,12 @@ impl Inner {
         service: &'static str,
         config: &HttpConfig,
         origins: AllowedOrigins,
-        limiter: Option<RateLimiter>,
+        limiter: Option<Arc<dyn Admission>>,
     ) -> Self {
         let shared = Shared {
             origins,
             proxies: config.trusted_proxies.clone(),
             limiter,
-            rule: config.rule,
             red: Red::new(service),
             in_flight: AtomicUsize::new(0),
             max_in_flight: config.max_in_flight,
@@ -298,12 +295,17 @@ where
     let Some(limiter) = kit.shared.limiter.as_ref().filter(|_| !head.is_health) else {
         return handled(kit, service, request).await;
     };
-    let decision = limiter.check(&kit.shared.rule, &address_subject(client.0)).await;
-    match decision.into_result() {
+    match limiter.admit(client, request.headers()).await {
         Err(refusal) => refusal.into_response(),
-        Ok(decision) => {
+        Ok(told) => {
             let mut response = handled(kit, service, request).await;
-            decision.apply(response.headers_mut());
+            let headers = response.headers_mut();
+            for (name, value) in &told {
+                // what the route itself reported is stricter
+                if !headers.contains_key(name) {
+                    headers.insert(name.clone(), value.clone());
+                }
+            }
             response
         }
     }

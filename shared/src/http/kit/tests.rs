@@ -351,15 +351,17 @@ async fn more_requests_than_allowed_are_refused_but_not_health() {
 
 #[tokio::test]
 async fn a_listener_with_a_limiter_counts_each_address_and_spares_health() {
-    let mut limited = config();
-    limited.rule.max = 2;
-    let limiter = RateLimiter::new(Redis::memory(), crate::http::limit::LimitConfig::default());
-    let kit = Kit::new("gateway", &limited, Some(limiter));
+    use crate::http::limit::{LimitConfig, ListenerLimit, RateLimiter, Rule, Subject};
+    let limiter = RateLimiter::new(Redis::memory(), LimitConfig::default());
+    let rule = Rule::new("edge", 2, Duration::from_secs(60));
+    let limit = ListenerLimit::new(limiter, rule, Subject::Address).with_legacy_headers();
+    let kit = Kit::new("gateway", &config(), Some(Arc::new(limit)));
     let app = kit.wrap(router().route("/health", get(|| async { "well" })));
     let from = |address| [("x-forwarded-for", address), ("x-test-rate-limit", "true")];
     for left in ["1", "0"] {
         let passed = call(app.clone(), "GET", "/address", &from("203.0.113.7"), "").await;
         assert_eq!(passed.headers()["ratelimit-remaining"], left);
+        assert_eq!(passed.headers()["x-ratelimit-limit"], "2");
     }
     let refused = call(app.clone(), "GET", "/address", &from("203.0.113.7"), "").await;
     assert!(refused.headers().contains_key("retry-after"));
