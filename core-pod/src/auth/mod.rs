@@ -31,7 +31,6 @@ use shared::{
     redis::Redis,
     sources::Sources,
 };
-use utoipa_axum::router::OpenApiRouter;
 
 pub use config::{AuthConfig, ServiceClient};
 pub use hashing::{Hasher, HashingConfig};
@@ -107,12 +106,12 @@ impl AuthState {
     }
 }
 
-/// The routes with their description.
-pub fn api(state: &AuthState) -> OpenApiRouter {
+/// The routes of the service.
+pub fn router(state: &AuthState) -> Router {
     handlers::routes(state)
 }
 
-/// The routes alone.
-pub fn router(state: &AuthState) -> Router {
-    Router::from(api(state))
+/// Their description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    handlers::openapi()
 }

@@ -3,11 +3,10 @@
 //! Called by the pod only when it is not in production and its database is a development one; there is no setting that
 //! turns it on elsewhere.
 
-use shared::{auth::Role, config::Environment, db::Db, sources::Sources};
+use shared::{auth::Role, config::Environment};
 
 use super::{
-    Auth,
-    hashing::Hasher,
+    AuthState,
     model::Email,
     store::{self, NewAccount},
 };
@@ -48,12 +47,10 @@ pub const DEMO_ACCOUNTS: [DemoAccount; 3] = [
 ];
 
 /// Makes the demo accounts that are missing. Refuses production.
-pub async fn seed_demo_accounts(
-    environment: Environment,
-    db: &Db<Auth>,
-    hasher: &Hasher,
-    sources: &Sources,
-) -> anyhow::Result<()> {
+pub async fn seed_demo_accounts(environment: Environment, state: &AuthState) -> anyhow::Result<()> {
+    let AuthState {
+        db, hasher, sources, ..
+    } = state;
     anyhow::ensure!(
         environment == Environment::Development,
         "demo accounts exist in development only"

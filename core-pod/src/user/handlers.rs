@@ -3,7 +3,7 @@
 //! contract: core §5.1 (GET /users/profile), §5.8
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
@@ -25,21 +25,26 @@ use super::{
     store,
 };
 
-/// All routes of the service.
-pub fn routes(state: &UserState) -> OpenApiRouter {
-    let routes = OpenApiRouter::new()
+fn documented() -> OpenApiRouter<UserState> {
+    OpenApiRouter::new()
         .routes(routes!(profile))
         .routes(routes!(list_notifications))
         .routes(routes!(unread_count))
         .routes(routes!(mark_all_read))
         .routes(routes!(mark_read))
-        .routes(routes!(put_read));
-    let limit = limit::layer(
-        state.limiter.clone(),
-        state.config.limit,
-        Subject::Caller(state.authenticator.clone()),
-    );
-    routes.route_layer(limit).with_state(state.clone())
+        .routes(routes!(put_read))
+}
+
+/// All routes of the service.
+pub fn routes(state: &UserState) -> Router {
+    let subject = Subject::Caller(state.authenticator.clone());
+    let limit = limit::layer(state.limiter.clone(), state.config.limit, subject);
+    Router::from(documented().route_layer(limit).with_state(state.clone()))
+}
+
+/// The description of all routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
 }
 
 /// The envelope of notifications.

@@ -20,7 +20,6 @@ use shared::{
     rate_limit_rule,
     sources::Sources,
 };
-use utoipa_axum::router::OpenApiRouter;
 
 pub use consumer::UserEvents;
 
@@ -84,12 +83,12 @@ impl UserState {
     }
 }
 
-/// The routes with their description.
-pub fn api(state: &UserState) -> OpenApiRouter {
+/// The routes of the service.
+pub fn router(state: &UserState) -> Router {
     handlers::routes(state)
 }
 
-/// The routes alone.
-pub fn router(state: &UserState) -> Router {
-    Router::from(api(state))
+/// Their description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    handlers::openapi()
 }

@@ -10,10 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use shared::{
-    ApiError,
-    http::{client_address::ClientAddress, limit::address_subject},
-};
+use shared::{ApiError, http::client_address::ClientAddress};
 use utoipa::ToSchema;
 
 use super::{Answer, SignedIn, User, origin_of, signed_in};
@@ -90,7 +87,7 @@ pub async fn login(
 ) -> Result<Response, ApiError> {
     let sign_in = body.parse()?;
     let limits = state.config.limits;
-    let by_address = address_subject(address.0);
+    let by_address = format!("ip:{}", address.limit_subject());
     let by_account = format!("{by_address} {}", sign_in.email.as_str());
     state
         .limiter

@@ -14,7 +14,7 @@ mod verify_token;
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::DefaultBodyLimit,
     response::{IntoResponse as _, Response},
 };
@@ -40,27 +40,68 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// What a program calls itself is kept up to this length.
 const MAX_USER_AGENT: usize = 512;
 
+/// Routes by who limits them.
+struct Groups {
+    /// They count by themselves: failures only, and travellers but not services.
+    own: OpenApiRouter<AuthState>,
+    register: OpenApiRouter<AuthState>,
+    refresh: OpenApiRouter<AuthState>,
+    others: OpenApiRouter<AuthState>,
+    /// Fetched by every pod; never refused.
+    keys: OpenApiRouter<AuthState>,
+}
+
+impl Groups {
+    fn new() -> Self {
+        Self {
+            own: OpenApiRouter::new()
+                .routes(routes!(login::login))
+                .routes(routes!(verify_token::verify_token)),
+            register: OpenApiRouter::new().routes(routes!(register::register)),
+            refresh: OpenApiRouter::new().routes(routes!(refresh::refresh)),
+            others: OpenApiRouter::new()
+                .routes(routes!(profile::profile))
+                .routes(routes!(logout::logout))
+                .routes(routes!(service_token::service_token)),
+            keys: OpenApiRouter::new().routes(routes!(jwks::jwks)),
+        }
+    }
+}
+
 /// All routes of the service.
-pub fn routes(state: &AuthState) -> OpenApiRouter {
+pub fn routes(state: &AuthState) -> Router {
+    let Groups {
+        own,
+        register,
+        refresh,
+        others,
+        keys,
+    } = Groups::new();
     let limits = state.config.limits;
     let limited = |rule, subject| limit::layer(state.limiter.clone(), rule, subject);
-    let register = OpenApiRouter::new().routes(routes!(register::register));
-    let refresh = OpenApiRouter::new().routes(routes!(refresh::refresh));
-    let others = OpenApiRouter::new()
-        .routes(routes!(profile::profile))
-        .routes(routes!(logout::logout))
-        .routes(routes!(service_token::service_token));
-    OpenApiRouter::new()
-        // these two count by themselves: failures only, and travellers but not services
-        .routes(routes!(login::login))
-        .routes(routes!(verify_token::verify_token))
+    let routes = own
         .merge(register.route_layer(limited(limits.register, Subject::Address)))
         .merge(refresh.route_layer(limited(limits.refresh, Subject::Address)))
         .merge(others.route_layer(limited(limits.other, Subject::Caller(state.authenticator.clone()))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        // fetched by every pod; never refused
-        .routes(routes!(jwks::jwks))
-        .with_state(state.clone())
+        .merge(keys);
+    Router::from(routes.with_state(state.clone()))
+}
+
+/// The description of all routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let Groups {
+        own,
+        register,
+        refresh,
+        others,
+        keys,
+    } = Groups::new();
+    own.merge(register)
+        .merge(refresh)
+        .merge(others)
+        .merge(keys)
+        .into_openapi()
 }
 
 /// The envelope of auth.

@@ -23,7 +23,6 @@ use crate::auth::{AuthState, fields::Fields};
         (status = 200, description = "The token, good for five minutes", body = IssuedEnvelope),
         (status = 401, description = "INVALID_CLIENT"),
     ),
-    security(("client_credentials" = [])),
 )]
 pub async fn service_token(
     State(state): State<AuthState>,

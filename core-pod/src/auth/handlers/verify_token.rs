@@ -18,7 +18,7 @@ use shared::{
         authenticator::{live, session_cookie, unchecked},
         session::{CookieSecret, SessionState},
     },
-    http::{client_address::ClientAddress, limit::address_subject},
+    http::client_address::ClientAddress,
     id::{SessionId, UserId},
 };
 use utoipa::ToSchema;
@@ -91,7 +91,7 @@ pub async fn verify_token(
     let caller = state.authenticator.0.user(&method, &headers).await;
     let subject = match &caller {
         Ok(Some(caller)) => format!("user:{}", caller.user),
-        Ok(None) | Err(_) => address_subject(address.0),
+        Ok(None) | Err(_) => format!("ip:{}", address.limit_subject()),
     };
     let decision = state
         .limiter
