@@ -12,7 +12,7 @@ use axum::{
 use shared::{
     ApiError,
     auth::AuthUser,
-    http::{ClientAddress, limit::address_subject},
+    http::ClientAddress,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -67,7 +67,7 @@ async fn limit(State(state): State<VoyageState>, address: ClientAddress, request
     let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
     let decision = match caller {
         Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
-        None => state.limiter.check(&state.config.anonymous_rule, &address_subject(address.0)).await,
+        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
     };
     let decision = match decision.into_result() {
         Ok(decision) => decision,
