@@ -13,6 +13,7 @@ mod events;
 mod identity;
 pub mod reconcile;
 mod routes;
+pub mod search;
 pub mod supply;
 
 use std::sync::Arc;

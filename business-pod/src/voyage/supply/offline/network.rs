@@ -183,7 +183,7 @@ impl Search {
     fn one_change(&self) -> Vec<Itinerary> {
         let mut found = Vec::new();
         for (carrier, hub) in self.ways() {
-            if found.len() >= MOST * 2 {
+            if found.len() >= MOST {
                 break;
             }
             let first = Route {
@@ -221,8 +221,8 @@ impl Search {
                 }
                 let home = [self.from.country.code, self.to.country.code].contains(&carrier.country.code);
                 let mut draw = pair("way", carrier, self.from, self.to);
-                let weight = way / self.km * if home { 0.85 } else { 1.0 } + draw.within(0.0, 0.15)
-                    - f64::from(hub.rank) / 5_000.0;
+                let length = way / self.km * if home { 0.85 } else { 1.0 };
+                let weight = length + draw.within(0.0, 0.15) - f64::from(hub.rank) / 2_000.0;
                 // whole numbers sort without surprises
                 ways.push((thousandths(weight), carrier, hub));
             }

@@ -80,7 +80,7 @@ impl Route {
             _ => 3,
         };
         let mut draw = self.draw("slots", &[]);
-        let share = (LAST - FIRST) / count;
+        let share = (LAST - FIRST) / count / 5 * 5;
         (0..count)
             .map(|part| FIRST + part * share + draw.between(0, share / 5) * 5)
             .map(|slot| slot.min(LAST))

@@ -37,11 +37,11 @@ impl Place {
 pub enum Match {
     /// Its code.
     Code,
-    /// Its whole name or a whole other name.
+    /// Its whole name, its city's, or a whole other name.
     Whole,
-    /// The beginning of its name.
+    /// The beginning of its name, or of its city's.
     Prefix,
-    /// The beginning of a word of its name, or of the name of its city.
+    /// The beginning of a word of its name.
     Token,
     /// Nearly.
     Fuzzy,
@@ -132,8 +132,8 @@ impl PlaceIndex {
         }
         match kind {
             PlaceKind::City => self.cities.push((plain_name.clone(), position)),
-            // an airport is found by its city too, after the city itself
-            PlaceKind::Airport => self.names.push((plain(main.city), position, Match::Token)),
+            // an airport is found by its city as by its own name
+            PlaceKind::Airport => self.names.push((plain(main.city), position, Match::Prefix)),
         }
         self.names.push((plain_name, position, Match::Prefix));
     }

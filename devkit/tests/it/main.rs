@@ -1,0 +1,11 @@
+//! Tests of the embedded back ends from outside, one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
+
+mod receiver;
+mod stripe;
+mod stripe_webhooks;
