@@ -12,23 +12,23 @@ use axum::{
 use shared::{
     ApiError,
     auth::AuthUser,
-    http::{ClientAddress, limit::address_subject},
+    http::ClientAddress,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{VoyageState, booking, cart, checkout};
+use super::{VoyageState, booking, cart, checkout, search};
 
 /// Everything under `/api/v1`. The kit maps `/api/X` to it.
 pub fn router(state: &VoyageState) -> OpenApiRouter {
     OpenApiRouter::new()
-        .nest("/api/v1", api())
+        .nest("/api/v1", api(state))
         .layer(middleware::from_fn_with_state(state.clone(), limit))
         .with_state(state.clone())
 }
 
 /// The same again under `/api/v1/voyage`, where every route wants a signed-in caller (voyage §1). Not in the document.
 pub fn token_only_router(state: &VoyageState) -> Router {
-    let (api, _) = api().split_for_parts();
+    let (api, _) = api(state).split_for_parts();
     Router::new()
         .nest("/api/v1/voyage", api)
         .layer(middleware::from_fn_with_state(state.clone(), require_user))
@@ -36,10 +36,11 @@ pub fn token_only_router(state: &VoyageState) -> Router {
         .with_state(state.clone())
 }
 
-fn api() -> OpenApiRouter<VoyageState> {
+fn api(state: &VoyageState) -> OpenApiRouter<VoyageState> {
     use cart::handlers::{self as carts, alias};
 
     OpenApiRouter::new()
+        .merge(search::router(state.search.clone()))
         .routes(routes!(carts::get, carts::clear))
         .routes(routes!(carts::add))
         .routes(routes!(carts::update, carts::remove))
@@ -67,7 +68,7 @@ async fn limit(State(state): State<VoyageState>, address: ClientAddress, request
     let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
     let decision = match caller {
         Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
-        None => state.limiter.check(&state.config.anonymous_rule, &address_subject(address.0)).await,
+        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
     };
     let decision = match decision.into_result() {
         Ok(decision) => decision,

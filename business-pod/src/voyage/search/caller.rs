@@ -5,7 +5,7 @@ use http::request::Parts;
 use shared::{
     ApiError,
     auth::Authenticator,
-    http::{ClientAddress, limit::address_subject},
+    http::ClientAddress,
     id::UserId,
 };
 
@@ -36,7 +36,7 @@ where
         let address = parts.extensions.get::<ClientAddress>();
         let subject = match (user, address) {
             (Some(user), _) => format!("user:{user}"),
-            (None, Some(address)) => address_subject(address.0),
+            (None, Some(address)) => format!("ip:{}", address.limit_subject()),
             (None, None) => "unknown".to_owned(),
         };
         Ok(Self {
