@@ -65,7 +65,7 @@ impl Services {
     /// Builds everything. Needs no back end to be there: pools, Redis and Kafka connect when they are used.
     pub(crate) fn build(config: &Config, tasks: &Tasks) -> anyhow::Result<Self> {
         let sources = Sources::system();
-        let redis = Redis::connect(&config.redis);
+        let redis = Redis::connect(&config.redis)?;
         let limiter = RateLimiter::new(redis.clone(), config.limits);
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(2))
