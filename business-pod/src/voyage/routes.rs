@@ -16,19 +16,22 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{VoyageState, booking, cart, checkout, search};
+use super::{
+    VoyageState, booking, cart, checkout,
+    search::{self, SearchState},
+};
 
 /// Everything under `/api/v1`. The kit maps `/api/X` to it.
-pub fn router(state: &VoyageState) -> OpenApiRouter {
+pub fn router(state: &VoyageState, search: &SearchState) -> OpenApiRouter {
     OpenApiRouter::new()
-        .nest("/api/v1", api(state))
+        .nest("/api/v1", api(search))
         .layer(middleware::from_fn_with_state(state.clone(), limit))
         .with_state(state.clone())
 }
 
 /// The same again under `/api/v1/voyage`, where every route wants a signed-in caller (voyage §1). Not in the document.
-pub fn token_only_router(state: &VoyageState) -> Router {
-    let (api, _) = api(state).split_for_parts();
+pub fn token_only_router(state: &VoyageState, search: &SearchState) -> Router {
+    let (api, _) = api(search).split_for_parts();
     Router::new()
         .nest("/api/v1/voyage", api)
         .layer(middleware::from_fn_with_state(state.clone(), require_user))
@@ -36,11 +39,22 @@ pub fn token_only_router(state: &VoyageState) -> Router {
         .with_state(state.clone())
 }
 
-fn api(state: &VoyageState) -> OpenApiRouter<VoyageState> {
+/// The document of all of them.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let searches = OpenApiRouter::new().nest("/api/v1", search::documented()).into_openapi();
+    let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
+    document.merge(searches);
+    document
+}
+
+fn api(search: &SearchState) -> OpenApiRouter<VoyageState> {
+    documented().merge(search::router(search.clone()))
+}
+
+fn documented() -> OpenApiRouter<VoyageState> {
     use cart::handlers::{self as carts, alias};
 
     OpenApiRouter::new()
-        .merge(search::router(state.search.clone()))
         .routes(routes!(carts::get, carts::clear))
         .routes(routes!(carts::add))
         .routes(routes!(carts::update, carts::remove))

@@ -344,9 +344,17 @@ impl World {
             config: Arc::new(config),
             wake: Wake::default(),
         };
-        let (routes, _) = voyage::router(&state).split_for_parts();
+        let search = SearchState::new(
+            state.db.clone(),
+            Router::new(vec![supply.clone()]),
+            state.auth.clone(),
+            state.limiter.clone(),
+            state.sources.clone(),
+            SearchConfig::default(),
+        );
+        let (routes, _) = voyage::router(&state, &search).split_for_parts();
         let app = Kit::new("voyage", &HttpConfig::default(), None)
-            .wrap(routes.merge(voyage::token_only_router(&state)));
+            .wrap(routes.merge(voyage::token_only_router(&state, &search)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
