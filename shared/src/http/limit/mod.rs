@@ -16,14 +16,9 @@ use sha2::{Digest as _, Sha256};
 use self::bucket::{BUCKET, Step};
 pub use self::{
     decision::Decision,
-    layer::{LimitLayer, Limits, Subject, layer},
+    layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
 use crate::{config::Reader, redis::Redis};
-
-/// The subject of an address that is limited: the address itself, for IPv6 its /64 network.
-pub fn address_subject(address: std::net::IpAddr) -> String {
-    crate::http::ClientAddress(address).limit_subject()
-}
 
 /// How much one subject may do within one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
