@@ -96,6 +96,7 @@ impl Services {
             offers: Offers::new(supply),
             tasks: tasks.clone(),
             limiter: limiter.clone(),
+            search: search.clone(),
             config: Arc::new(config.voyage.clone()),
             wake: Wake::default(),
         };
@@ -134,11 +135,6 @@ impl Services {
 
         self.events(config, tasks, ["voyage-relay", "voyage-consumer"], &self.voyage.db, &self.voyage_events, voyage::handler(&self.voyage));
         voyage::workers(&self.voyage);
-        let searches = self.search.log().clone();
-        tasks.supervise("voyage-searches", move |shutdown| {
-            let searches = searches.clone();
-            async move { searches.run(shutdown).await }
-        });
 
         let payments = &self.payment.payments;
         let consumer = PaymentConsumer(payments.clone());
