@@ -5,6 +5,7 @@
 //!
 //! | Module | What it starts |
 //! |---|---|
+//! | [`embedded`] | all of them for one checkout, in one background process |
 //! | [`kafka`] | librdkafka's mock cluster of three brokers |
 //! | [`postgres`] | the PostgreSQL binaries of this machine |
 //! | [`proxy`] | a TCP proxy that can be cut, stalled and slowed |
@@ -13,6 +14,7 @@
 //! | [`stripe`] | our double of Stripe's HTTP API, with signed webhooks |
 
 pub mod chance;
+pub mod embedded;
 pub mod kafka;
 pub mod postgres;
 pub mod proxy;

@@ -6,6 +6,7 @@
     reason = "tests may panic"
 )]
 
+mod embedded;
 mod postgres;
 mod receiver;
 mod servers;

@@ -114,7 +114,8 @@ async fn each_service_has_a_role_and_passwords_are_asked_for() {
 #[tokio::test]
 async fn a_folder_that_the_account_cannot_reach_gets_its_data_elsewhere() {
     // Only root runs the server as somebody else.
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let mut server = start(folder.path()).await;
     note(&server.url()).await;
     let data = folder.path().join("data").canonicalize().unwrap();
