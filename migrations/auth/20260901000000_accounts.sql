@@ -15,7 +15,6 @@ create table auth.users (
     role text not null default 'USER',
     is_verified boolean not null default false,
     onboarding_completed_at timestamptz,
-    locale text, -- `fr`, `en`, …: the language of messages before there are settings
     suspended_at timestamptz,
     suspended_reason text,
     deleted_at timestamptz,
@@ -47,6 +46,7 @@ create table auth.sessions (
 -- The live sessions of one account, oldest first: the limit per account evicts from here.
 create index sessions_live on auth.sessions (user_id, created_at) where revoked_at is null;
 create index sessions_expires_at on auth.sessions (expires_at);
+create index sessions_revoked_at on auth.sessions (revoked_at) where revoked_at is not null;
 
 create table auth.refresh_tokens (
     token_hash bytea primary key,
@@ -57,6 +57,7 @@ create table auth.refresh_tokens (
 );
 
 create index refresh_tokens_session_id on auth.refresh_tokens (session_id);
+create index refresh_tokens_expires_at on auth.refresh_tokens (expires_at);
 
 create table auth.session_cookies (
     token_hash bytea primary key,
@@ -68,6 +69,16 @@ create index session_cookies_session_id on auth.session_cookies (session_id, cre
 
 -- What the user service may read of an account, so that a profile is one round trip. No secret is in it.
 create view auth.accounts as
-select id, email, email_display, username, first_name, last_name, locale, created_at, updated_at
+select id, email, email_display, username, first_name, last_name, created_at, updated_at
 from auth.users
 where deleted_at is null;
+
+-- The role exists where each service has its own (production); a laptop has one role for everything.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'user_service') then
+        grant usage on schema auth to user_service;
+        grant select on auth.accounts to user_service;
+    end if;
+end
+$$;

@@ -4,7 +4,7 @@
 
 create table users.settings (
     user_id uuid primary key,
-    language text not null default 'English',
+    language text, -- null until chosen: shown as English, messages are then written in French (core §7)
     currency char(3) not null default 'USD',
     timezone text not null default 'UTC',
     deal_alerts boolean not null default true,

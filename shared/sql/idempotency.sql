@@ -1,6 +1,6 @@
--- Idempotency keys of one service (core §14, payment §3). Copy into the service's migration and replace SCHEMA.
+-- Idempotency keys of one service (core §14, payment §3). Copy into the service's migration and replace service_schema.
 -- Rows hold answers as they were sent, for a day; they may contain personal data and are erased with the account.
-create table SCHEMA.idempotency_keys (
+create table service_schema.idempotency_keys (
     caller text not null,
     method text not null,
     path text not null,
@@ -20,4 +20,4 @@ create table SCHEMA.idempotency_keys (
     primary key (caller, method, path, key)
 );
 
-create index idempotency_keys_expires_at on SCHEMA.idempotency_keys (expires_at);
+create index idempotency_keys_expires_at on service_schema.idempotency_keys (expires_at);

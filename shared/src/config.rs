@@ -3,7 +3,11 @@
 //! contract: core §12. A [`Reader`] collects every problem instead of stopping at the first, so that an operator sees all
 //! of them at once; the process then exits with 78 (`EX_CONFIG`).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -114,7 +118,11 @@ impl Reader {
 
     /// Records a problem found by a check across fields.
     pub fn problem(&mut self, text: impl Into<String>) {
-        self.problems.push(text.into());
+        let text = text.into();
+        // several services may miss the same setting
+        if !self.problems.contains(&text) {
+            self.problems.push(text);
+        }
     }
 
     /// An optional text.
@@ -222,6 +230,29 @@ impl Reader {
         &self.settings
     }
 
+    /// The settings with their effective values, one a line, as a file of variables with remarks.
+    pub fn effective(&self) -> String {
+        let mut text = String::new();
+        for Setting {
+            name,
+            help,
+            default,
+            secret,
+            effective,
+        } in &self.settings
+        {
+            let secret = if *secret { ", secret, also as a file" } else { "" };
+            let default = default
+                .as_deref()
+                .map_or_else(|| "no default".to_owned(), |default| format!("default `{default}`"));
+            let value = effective
+                .as_ref()
+                .map_or_else(|| format!("# {name}="), |value| format!("{name}={value}"));
+            let _ = writeln!(text, "# {help} ({default}{secret})\n{value}");
+        }
+        text
+    }
+
     /// All problems, or nothing.
     pub fn finish(&mut self) -> Result<(), ConfigErrors> {
         if self.problems.is_empty() {
@@ -264,10 +295,169 @@ impl Reader {
     }
 }
 
+/// The reference of all settings as a Markdown table, sorted by name: what was read in development and in production.
+pub fn reference(development: &Reader, production: &Reader) -> String {
+    let find = |reader: &Reader, name| reader.settings.iter().find(|setting| setting.name == name).cloned();
+    let both = development.settings.iter().chain(&production.settings);
+    let settings: BTreeMap<_, _> = both.rev().map(|setting| (setting.name, setting)).collect();
+    let mut text = "| Variable | Meaning | Default |\n|---|---|---|\n".to_owned();
+    for (name, Setting { help, secret, .. }) in settings {
+        let file = if *secret {
+            format!(" or `{name}_FILE`")
+        } else {
+            String::new()
+        };
+        let default_in = |reader| find(reader, name).map(|setting| shown(setting.default.as_deref()));
+        let default = match (default_in(development), default_in(production)) {
+            (Some(here), Some(there)) if here == there => here,
+            (Some(here), Some(there)) => format!("{here}; in production {there}"),
+            (Some(here), None) => format!("{here}; in development only"),
+            (None, there) => format!("{}; in production only", there.unwrap_or_default()),
+        };
+        let _ = writeln!(text, "| `{name}`{file} | {} | {default} |", escape(help));
+    }
+    text
+}
+
+fn shown(default: Option<&str>) -> String {
+    let default = default.filter(|default| !default.is_empty());
+    default.map_or_else(|| "–".to_owned(), |default| format!("`{}`", escape(default)))
+}
+
+/// A pipe would end the cell of a table.
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
 /// `changeme`, `your_key_here`, `<secret>` and their like.
 fn is_placeholder(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     ["change", "placeholder", "your_", "your-", "example", "xxx", "<", "todo"]
         .iter()
         .any(|mark| value.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(pairs: &[(&str, &str)]) -> Reader {
+        Reader::from_pairs(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+    }
+
+    fn problems(reader: &mut Reader) -> Vec<String> {
+        reader.finish().err().map(|errors| errors.0).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_without_its_line_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "s3cret \n").unwrap();
+        let mut reader = reader(&[("API_KEY_FILE", file.path().to_str().unwrap())]);
+        let value = reader.required_secret("API_KEY", "a key").unwrap();
+        assert_eq!(value.expose_secret(), "s3cret ");
+        assert!(problems(&mut reader).is_empty());
+    }
+
+    #[test]
+    fn a_secret_given_twice_is_refused() {
+        let mut reader = reader(&[("API_KEY", "a"), ("API_KEY_FILE", "/nowhere")]);
+        assert!(reader.secret("API_KEY", "a key").is_none());
+        assert!(problems(&mut reader)[0].contains("both set"));
+    }
+
+    #[test]
+    fn an_unreadable_or_empty_file_is_a_problem_that_does_not_tell_secrets() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let mut reader = reader(&[
+            ("A_FILE", "/nowhere/at/all"),
+            ("B_FILE", empty.path().to_str().unwrap()),
+        ]);
+        reader.secret("A", "a");
+        reader.secret("B", "b");
+        let found = problems(&mut reader);
+        assert!(
+            found[0].contains("A_FILE: cannot be read") && found[1].contains("B_FILE: the file is empty"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let mut reader = reader(&[("APP_ENV", "production"), ("PORT", "many"), ("RATIO", "x")]);
+        reader.or("PORT", 1_u16, "port");
+        reader.optional::<f64>("RATIO", "ratio");
+        reader.required::<u16>("MISSING", "a number");
+        reader.required_secret("KEY", "a key");
+        let errors = reader.finish().unwrap_err();
+        assert_eq!(errors.0.len(), 4, "{errors}");
+        assert!(
+            errors.to_string().contains("4 problem(s)") && errors.to_string().contains("KEY (or KEY_FILE) is missing")
+        );
+    }
+
+    #[test]
+    fn placeholders_are_refused_in_production_only() {
+        for value in ["changeme", "your_key_here", "<secret>", "CHANGE-ME-123"] {
+            let mut development = reader(&[("KEY", value)]);
+            assert!(development.required_secret("KEY", "a key").is_some());
+            assert!(problems(&mut development).is_empty());
+            let mut production = reader(&[("NODE_ENV", "production"), ("KEY", value)]);
+            production.required_secret("KEY", "a key");
+            assert_eq!(problems(&mut production), ["KEY is a placeholder"], "{value}");
+        }
+    }
+
+    #[test]
+    fn node_env_is_an_alias_and_nonsense_is_safe() {
+        assert!(reader(&[("NODE_ENV", "production")]).production());
+        assert!(!reader(&[("NODE_ENV", "production"), ("APP_ENV", "development")]).production());
+        let mut nonsense = reader(&[("APP_ENV", "prod")]);
+        assert!(nonsense.production() && problems(&mut nonsense)[0].contains("`prod`"));
+    }
+
+    #[test]
+    fn an_empty_value_is_none_and_a_filled_one_does_not_win() {
+        let mut reader = reader(&[("A", " "), ("B", "mine")]);
+        reader.fill("A", "embedded");
+        reader.fill("B", "embedded");
+        assert_eq!(reader.text("A", "a").as_deref(), Some("embedded"));
+        assert_eq!(reader.text("B", "b").as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn what_is_printed_masks_secrets_and_the_reference_has_no_values() {
+        let mut mine = reader(&[("KEY", "hunter2"), ("PORT", "81")]);
+        mine.secret("KEY", "a key");
+        mine.or("PORT", 80_u16, "a|b");
+        mine.or("SAME", 1, "same");
+        let effective = mine.effective();
+        assert!(effective.contains("KEY=***") && effective.contains("PORT=81") && !effective.contains("hunter2"));
+        let mut production = reader(&[("APP_ENV", "production")]);
+        production.or("PORT", 90_u16, "a|b");
+        production.or("SAME", 1, "same");
+        production.or("METRICS_PORT", 9090, "metrics");
+        let reference = reference(&mine, &production);
+        for line in [
+            "| `KEY` or `KEY_FILE` | a key | –; in development only |",
+            "| `PORT` | a\\|b | `80`; in production `90` |",
+            "| `SAME` | same | `1` |",
+            "| `METRICS_PORT` | metrics | `9090`; in production only |",
+        ] {
+            assert!(reference.contains(line), "{line} is missing in\n{reference}");
+        }
+        assert!(!reference.contains("81"), "{reference}");
+    }
+
+    #[test]
+    fn the_same_problem_is_told_once() {
+        let mut reader = reader(&[]);
+        reader.required::<u16>("PORT", "a port");
+        reader.required::<u16>("PORT", "a port");
+        assert_eq!(problems(&mut reader).len(), 1);
+    }
 }

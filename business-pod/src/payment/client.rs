@@ -222,17 +222,24 @@ impl PaymentClient for Payments {
         let found = store::find_by_intent(&mut *self.db().acquire().await?, payment_intent_id).await?;
         let payment = found.ok_or(PaymentError::NotFound)?;
         let payments = self.clone();
-        self.to_the_end(async move { payments.cancel_payment(payment.id, reason).await }).await
+        self.to_the_end(async move { payments.cancel_payment(payment.id, reason).await })
+            .await
     }
 
-    async fn cancel_of_booking(&self, booking: BookingId, reason: CancelReason) -> Result<Option<Cancelled>, PaymentError> {
+    async fn cancel_of_booking(
+        &self,
+        booking: BookingId,
+        reason: CancelReason,
+    ) -> Result<Option<Cancelled>, PaymentError> {
         let payments = self.clone();
-        self.to_the_end(async move { payments.cancel_payments_of(booking, reason).await }).await
+        self.to_the_end(async move { payments.cancel_payments_of(booking, reason).await })
+            .await
     }
 
     async fn refund(&self, request: Refund) -> Result<Refunded, PaymentError> {
         let payments = self.clone();
-        self.to_the_end(async move { payments.refund_now(&request).await }).await
+        self.to_the_end(async move { payments.refund_now(&request).await })
+            .await
     }
 }
 

@@ -7,11 +7,7 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{
-    config::Reader,
-    http::limit::Rule,
-    money::Currency,
-};
+use shared::{config::Reader, http::limit::Rule, money::Currency};
 use url::Url;
 
 use super::stripe::StripeSettings;
@@ -48,7 +44,9 @@ enum Mode {
 impl Mode {
     /// The mode of a key `<kind>_test_…` or `<kind>_live_…`; `None` for anything else.
     fn of(key: &str, kinds: &[&str]) -> Option<Self> {
-        let rest = kinds.iter().find_map(|kind| key.strip_prefix(kind)?.strip_prefix('_'))?;
+        let rest = kinds
+            .iter()
+            .find_map(|kind| key.strip_prefix(kind)?.strip_prefix('_'))?;
         let (mode, secret) = rest.split_once('_')?;
         match (mode, secret.len()) {
             (_, 0) => None,
@@ -62,19 +60,47 @@ impl Mode {
 impl PaymentConfig {
     /// Reads and checks the settings.
     pub fn read(reader: &mut Reader) -> Self {
-        let base = reader.or("STRIPE_API_BASE", "https://api.stripe.com".to_owned(), "where Stripe's API is");
-        let base = Url::parse(&base).map_err(|error| reader.problem(format!("STRIPE_API_BASE: {error}"))).ok();
-        let version =
-            reader.or("STRIPE_API_VERSION", "2023-10-16".to_owned(), "Stripe API version that every call is pinned to");
-        let timeout = reader.or("STRIPE_TIMEOUT_MS", 8000_u64, "milliseconds for one call to Stripe with its retries");
-        let key = secret(reader, "STRIPE_SECRET_KEY", "Stripe's secret or restricted key, `sk_test_…`, `sk_live_…` or `rk_…`");
-        let webhook = secret(reader, "STRIPE_WEBHOOK_SECRET", "secret that Stripe signs webhooks with, `whsec_…`");
-        let previous =
-            reader.secret("STRIPE_WEBHOOK_SECRET_PREVIOUS", "the secret before the last rotation, accepted as well while set");
-        let publishable_key = reader.text("STRIPE_PUBLISHABLE_KEY", "Stripe's publishable key, `pk_test_…` or `pk_live_…`");
+        let base = reader.or(
+            "STRIPE_API_BASE",
+            "https://api.stripe.com".to_owned(),
+            "where Stripe's API is",
+        );
+        let base = Url::parse(&base)
+            .map_err(|error| reader.problem(format!("STRIPE_API_BASE: {error}")))
+            .ok();
+        let version = reader.or(
+            "STRIPE_API_VERSION",
+            "2023-10-16".to_owned(),
+            "Stripe API version that every call is pinned to",
+        );
+        let timeout = reader.or(
+            "STRIPE_TIMEOUT_MS",
+            8000_u64,
+            "milliseconds for one call to Stripe with its retries",
+        );
+        let key = secret(
+            reader,
+            "STRIPE_SECRET_KEY",
+            "Stripe's secret or restricted key, `sk_test_…`, `sk_live_…` or `rk_…`",
+        );
+        let webhook = secret(
+            reader,
+            "STRIPE_WEBHOOK_SECRET",
+            "secret that Stripe signs webhooks with, `whsec_…`",
+        );
+        let previous = reader.secret(
+            "STRIPE_WEBHOOK_SECRET_PREVIOUS",
+            "the secret before the last rotation, accepted as well while set",
+        );
+        let publishable_key = reader.text(
+            "STRIPE_PUBLISHABLE_KEY",
+            "Stripe's publishable key, `pk_test_…` or `pk_live_…`",
+        );
         let production = reader.production();
 
-        let mode = key.as_ref().and_then(|key| Mode::of(key.expose_secret(), &["sk", "rk"]));
+        let mode = key
+            .as_ref()
+            .and_then(|key| Mode::of(key.expose_secret(), &["sk", "rk"]));
         let public_mode = publishable_key.as_ref().and_then(|key| Mode::of(key, &["pk"]));
         if production {
             if key.is_some() && mode.is_none() {
@@ -83,7 +109,10 @@ impl PaymentConfig {
             if public_mode.is_none() {
                 reader.problem("STRIPE_PUBLISHABLE_KEY is missing or not a key of Stripe's (pk_test_, pk_live_)");
             }
-            if webhook.as_ref().is_some_and(|secret| !secret.expose_secret().starts_with("whsec_")) {
+            if webhook
+                .as_ref()
+                .is_some_and(|secret| !secret.expose_secret().starts_with("whsec_"))
+            {
                 reader.problem("STRIPE_WEBHOOK_SECRET is not a signing secret of Stripe's (whsec_)");
             }
         }
@@ -93,18 +122,23 @@ impl PaymentConfig {
             reader.problem("STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes (test and live)");
         }
         if !production && (mode == Some(Mode::Live) || public_mode == Some(Mode::Live)) {
-            reader.problem("STRIPE_SECRET_KEY or STRIPE_PUBLISHABLE_KEY is a live key: live keys are for production only");
+            reader.problem(
+                "STRIPE_SECRET_KEY or STRIPE_PUBLISHABLE_KEY is a live key: live keys are for production only",
+            );
         }
 
         let currencies = currencies(reader);
         Self {
-            stripe: key.filter(|_| mode.is_some()).zip(base).map(|(key, base)| StripeSettings {
-                base: with_trailing_slash(base),
-                version,
-                key,
-                connect_timeout: Duration::from_millis(timeout.min(3000)),
-                timeout: Duration::from_millis(timeout),
-            }),
+            stripe: key
+                .filter(|_| mode.is_some())
+                .zip(base)
+                .map(|(key, base)| StripeSettings {
+                    base: with_trailing_slash(base),
+                    version,
+                    key,
+                    connect_timeout: Duration::from_millis(timeout.min(3000)),
+                    timeout: Duration::from_millis(timeout),
+                }),
             publishable_key: publishable_key.filter(|_| public_mode.is_some()),
             webhook_secrets: webhook.into_iter().chain(previous).collect(),
             currencies,
@@ -117,7 +151,11 @@ impl PaymentConfig {
 
 /// Required in production, optional elsewhere.
 fn secret(reader: &mut Reader, name: &'static str, help: &'static str) -> Option<SecretString> {
-    if reader.production() { reader.required_secret(name, help) } else { reader.secret(name, help) }
+    if reader.production() {
+        reader.required_secret(name, help)
+    } else {
+        reader.secret(name, help)
+    }
 }
 
 fn currencies(reader: &mut Reader) -> Vec<Currency> {
@@ -149,7 +187,11 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> (PaymentConfig, Vec<String>) {
-        let mut reader = Reader::from_pairs(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let mut reader = Reader::from_pairs(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let config = PaymentConfig::read(&mut reader);
         let problems = reader.finish().err().map(|errors| errors.0).unwrap_or_default();
         (config, problems)
@@ -180,7 +222,12 @@ mod tests {
 
     #[test]
     fn keys_of_different_modes_and_live_keys_outside_production_stop_the_start() {
-        let mixed = [("STRIPE_SECRET_KEY", "rk_test_abcdefgh"), ("STRIPE_PUBLISHABLE_KEY", "pk_live_abcdefgh"), ("APP_ENV", "production"), ("STRIPE_WEBHOOK_SECRET", "whsec_abcdefgh")];
+        let mixed = [
+            ("STRIPE_SECRET_KEY", "rk_test_abcdefgh"),
+            ("STRIPE_PUBLISHABLE_KEY", "pk_live_abcdefgh"),
+            ("APP_ENV", "production"),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_abcdefgh"),
+        ];
         assert_eq!(read(&mixed).1.len(), 1);
         assert_eq!(read(&GOOD).1.len(), 1);
     }

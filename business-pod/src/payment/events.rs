@@ -47,7 +47,13 @@ impl<'a> Head<'a> {
     }
 }
 
-fn event<P: Serialize>(sources: &Sources, topic: Topic, payment: &Transaction, at: DateTime<Utc>, payload: &P) -> NewEvent {
+fn event<P: Serialize>(
+    sources: &Sources,
+    topic: Topic,
+    payment: &Transaction,
+    at: DateTime<Utc>,
+    payload: &P,
+) -> NewEvent {
     let key = payment.intent.as_deref().unwrap_or_default();
     let event = NewEvent::at::<Payment>(sources, at, topic, key, payload);
     match &payment.correlation {
@@ -103,7 +109,14 @@ pub fn completed(sources: &Sources, payment: &Transaction, success: &Success, at
 }
 
 /// An attempt failed, or (`terminal`) the payment was cancelled.
-fn failed(sources: &Sources, payment: &Transaction, code: &str, message: &str, terminal: bool, at: DateTime<Utc>) -> NewEvent {
+fn failed(
+    sources: &Sources,
+    payment: &Transaction,
+    code: &str,
+    message: &str,
+    terminal: bool,
+    at: DateTime<Utc>,
+) -> NewEvent {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Payload<'a> {
@@ -132,7 +145,12 @@ fn failed(sources: &Sources, payment: &Transaction, code: &str, message: &str, t
 }
 
 /// An attempt failed; another may follow.
-pub fn attempt_failed(sources: &Sources, payment: &Transaction, failure: &AttemptFailure, at: DateTime<Utc>) -> NewEvent {
+pub fn attempt_failed(
+    sources: &Sources,
+    payment: &Transaction,
+    failure: &AttemptFailure,
+    at: DateTime<Utc>,
+) -> NewEvent {
     failed(sources, payment, &failure.code, &failure.message, false, at)
 }
 
@@ -142,7 +160,13 @@ pub fn canceled(sources: &Sources, payment: &Transaction, at: DateTime<Utc>) -> 
 }
 
 /// A refund arrived; `complete` when with it everything has been given back.
-pub fn refunded(sources: &Sources, payment: &Transaction, refund: &RefundRow, complete: bool, at: DateTime<Utc>) -> NewEvent {
+pub fn refunded(
+    sources: &Sources,
+    payment: &Transaction,
+    refund: &RefundRow,
+    complete: bool,
+    at: DateTime<Utc>,
+) -> NewEvent {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Payload<'a> {
@@ -169,7 +193,11 @@ pub fn refunded(sources: &Sources, payment: &Transaction, refund: &RefundRow, co
         remaining: major(payment.captured - payment.refunded),
         refunded_at: at,
     };
-    let topic = if complete { Topic::PaymentRefunded } else { Topic::PaymentPartialRefund };
+    let topic = if complete {
+        Topic::PaymentRefunded
+    } else {
+        Topic::PaymentPartialRefund
+    };
     let event = event(sources, topic, payment, at, &payload);
     match &refund.correlation {
         Some(correlation) => event.correlated(Some(correlation.clone())),
@@ -199,7 +227,9 @@ struct UserDeleted {
 
 /// A payload that cannot be read will not be readable later either.
 fn payload<T: serde::de::DeserializeOwned>(event: &Envelope) -> Result<T, Failure> {
-    event.payload().map_err(|error| Failure::Permanent(format!("the payload does not follow the contract: {error}")))
+    event
+        .payload()
+        .map_err(|error| Failure::Permanent(format!("the payload does not follow the contract: {error}")))
 }
 
 #[async_trait]
@@ -225,7 +255,12 @@ impl Handler<Payment> for PaymentConsumer {
                 let reason = stripe_reason(&cancelled.reason);
                 let marked =
                     store::request_cancellation(tx, &cancelled.booking_id, cancelled.user_id, reason, now).await?;
-                tracing::debug!(booking = cancelled.booking_id, marked, at = iso_millis(now), "payments of a dead booking marked");
+                tracing::debug!(
+                    booking = cancelled.booking_id,
+                    marked,
+                    at = iso_millis(now),
+                    "payments of a dead booking marked"
+                );
             }
             Topic::UserDeleted => {
                 let deleted: UserDeleted = payload(event)?;

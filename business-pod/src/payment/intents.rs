@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::SecretString;
 use shared::{
     events::outbox,
     id::{BookingId, PaymentId},
@@ -45,9 +46,9 @@ impl Payments {
     pub(super) async fn start(&self, request: &CreateIntent) -> Result<Intent, PaymentError> {
         let stripe = self.stripe()?;
         charge::check(request.amount, self.currencies()).map_err(PaymentError::NotChargeable)?;
-        let publishable_key = self.publishable_key().ok_or_else(|| {
-            PaymentError::unavailable(anyhow::anyhow!("STRIPE_PUBLISHABLE_KEY is not configured"))
-        })?;
+        let publishable_key = self
+            .publishable_key()
+            .ok_or_else(|| PaymentError::unavailable(anyhow::anyhow!("STRIPE_PUBLISHABLE_KEY is not configured")))?;
         for _ in 0..ROUNDS {
             let payment = match self.opening(request).await? {
                 Opening::Use(payment) => *payment,
@@ -60,7 +61,9 @@ impl Payments {
                     None => continue,
                 },
             };
-            let Some(intent) = self.at_stripe(stripe, &payment).await? else { continue };
+            let Some(intent) = self.at_stripe(stripe, &payment).await? else {
+                continue;
+            };
             return Ok(Intent {
                 payment_intent_id: intent.id.clone(),
                 client_secret: client_secret(&intent)?,
@@ -70,7 +73,9 @@ impl Payments {
                 livemode: self.livemode(),
             });
         }
-        Err(PaymentError::unavailable(anyhow::anyhow!("other calls for this booking were faster every time")))
+        Err(PaymentError::unavailable(anyhow::anyhow!(
+            "other calls for this booking were faster every time"
+        )))
     }
 
     async fn opening(&self, request: &CreateIntent) -> Result<Opening, PaymentError> {
@@ -132,7 +137,11 @@ impl Payments {
             (payment.status, truth.observed_with_failure()),
             (Status::Pending | Status::Failed, Observed::Waiting) | (Status::Processing, Observed::Processing)
         );
-        let status = if known { payment.status } else { self.settle_with_truth(payment.id, &truth).await?.status };
+        let status = if known {
+            payment.status
+        } else {
+            self.settle_with_truth(payment.id, &truth).await?.status
+        };
         match status {
             Status::Canceled => Ok(None),
             Status::Succeeded | Status::Refunded => Err(PaymentError::AlreadyPaid),
@@ -152,8 +161,11 @@ impl Payments {
     /// answers may be an old answer: only the id and the secret are believed.
     async fn create(&self, stripe: &Stripe, payment: &Transaction) -> Result<PaymentIntent, PaymentError> {
         let (id, user) = (payment.id.to_string(), payment.user.to_string());
-        let mut metadata: BTreeMap<&str, &str> =
-            payment.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut metadata: BTreeMap<&str, &str> = payment
+            .metadata
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         metadata.extend([
             ("bookingId", payment.reference.as_str()),
             ("bookingReference", payment.reference.as_str()),
@@ -186,7 +198,9 @@ impl Payments {
     /// nobody can pay it; should that happen all the same, the webhook finds the row by its id.
     async fn give_up(&self, payment: &Transaction) -> Result<(), PaymentError> {
         let mut tx = self.db().begin().await?;
-        let Some(mut row) = store::lock(&mut tx, payment.id).await? else { return Ok(()) };
+        let Some(mut row) = store::lock(&mut tx, payment.id).await? else {
+            return Ok(());
+        };
         if row.intent.is_none() {
             let observed = Observed::Canceled { reason: None };
             settle::apply(&mut tx, self.sources(), &mut row, &observed, "canceled", Source::Truth).await?;
@@ -211,7 +225,9 @@ impl Payments {
             payment = self.get(id).await?;
         }
         let Some(intent) = payment.intent.clone() else {
-            return Err(PaymentError::internal(anyhow::anyhow!("a payment was completed without its intent")));
+            return Err(PaymentError::internal(anyhow::anyhow!(
+                "a payment was completed without its intent"
+            )));
         };
         let truth = match stripe.cancel_intent(&intent, reason.as_stripe()).await {
             // the answer to a repeated cancellation is an old one, but a cancelled intent stays cancelled
@@ -247,6 +263,24 @@ impl Payments {
         Ok(result)
     }
 
+    /// The client secret of a payment, read again from Stripe; it is never stored.
+    pub(super) async fn client_secret_of(&self, intent: &str) -> Result<Option<SecretString>, PaymentError> {
+        Ok(self.stripe()?.intent(intent).await?.client_secret)
+    }
+
+    /// Looks at a payment at Stripe; what the browser has to do next comes with it.
+    pub(super) async fn look(
+        &self,
+        payment: &Transaction,
+    ) -> Result<(Transaction, Option<serde_json::Value>), PaymentError> {
+        let Some(intent) = payment.intent.as_ref().filter(|_| payment.status.is_open()) else {
+            return Ok((payment.clone(), None));
+        };
+        let truth = self.stripe()?.intent(intent).await?;
+        let settled = self.settle_with_truth(payment.id, &truth).await?;
+        Ok((settled, truth.next_action.filter(|action| !action.is_null())))
+    }
+
     /// Confirms a payment with a payment method, on the traveller's behalf. What Stripe answers may be an old answer, so
     /// the row is settled with a fresh look.
     pub(super) async fn confirm_with(
@@ -256,14 +290,19 @@ impl Payments {
         return_url: Option<&str>,
     ) -> Result<(Transaction, Option<serde_json::Value>), PaymentError> {
         let stripe = self.stripe()?;
-        let Some(intent) = &payment.intent else { return Err(PaymentError::NotFound) };
+        let Some(intent) = &payment.intent else {
+            return Err(PaymentError::NotFound);
+        };
         let confirmed = stripe.confirm_intent(intent, method, return_url).await;
         if matches!(&confirmed, Err(StripeError::Card(_)) | Ok(_)) {
             let settled = self.refresh(payment).await?;
             let answer = confirmed?;
             return Ok((settled, answer.next_action.filter(|action| !action.is_null())));
         }
-        Err(confirmed.err().map_or_else(|| PaymentError::internal(anyhow::anyhow!("no answer")), PaymentError::from))
+        Err(confirmed.err().map_or_else(
+            || PaymentError::internal(anyhow::anyhow!("no answer")),
+            PaymentError::from,
+        ))
     }
 }
 

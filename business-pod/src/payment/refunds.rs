@@ -31,7 +31,12 @@ impl Payments {
         }
         let mut db = self.db().acquire().await?;
         let now = refunds::find(&mut db, refund.id).await?.ok_or(PaymentError::NotFound)?;
-        Ok(Refunded { refund: now.id, stripe_refund_id: now.stripe_id, amount: now.amount, status: now.status })
+        Ok(Refunded {
+            refund: now.id,
+            stripe_refund_id: now.stripe_id,
+            amount: now.amount,
+            status: now.status,
+        })
     }
 
     /// Reserves the amount and writes the row, or finds the row of this key.
@@ -42,7 +47,9 @@ impl Payments {
         let mut payment = payment.ok_or(PaymentError::NotFound)?;
         if let Some(known) = refunds::find_by_key(&mut tx, &request.idempotency_key).await? {
             if known.transaction != payment.id {
-                return Err(PaymentError::WrongState("the key belongs to the refund of another payment"));
+                return Err(PaymentError::WrongState(
+                    "the key belongs to the refund of another payment",
+                ));
             }
             return Ok(known);
         }
@@ -78,10 +85,14 @@ impl Payments {
         let (refund, payment) = {
             let mut db = self.db().acquire().await?;
             let refund = refunds::find(&mut db, id).await?.ok_or(PaymentError::NotFound)?;
-            let payment = store::find(&mut db, refund.transaction).await?.ok_or(PaymentError::NotFound)?;
+            let payment = store::find(&mut db, refund.transaction)
+                .await?
+                .ok_or(PaymentError::NotFound)?;
             (refund, payment)
         };
-        let Some(intent) = &payment.intent else { return Err(PaymentError::NotFound) };
+        let Some(intent) = &payment.intent else {
+            return Err(PaymentError::NotFound);
+        };
         let ours = refund.id.to_string();
         let answer = match &refund.stripe_id {
             Some(stripe_id) => stripe.refund(stripe_id).await,
@@ -90,7 +101,8 @@ impl Payments {
                 let old = self.sources().now() - refund.created_at > KEY_LIFE;
                 let found = if old {
                     let all = stripe.refunds_of(intent).await?;
-                    all.into_iter().find(|theirs| theirs.metadata.get("refundId") == Some(&ours))
+                    all.into_iter()
+                        .find(|theirs| theirs.metadata.get("refundId") == Some(&ours))
                 } else {
                     None
                 };
@@ -128,9 +140,15 @@ impl Payments {
     /// Stripe will never make this refund: the amount is free again and a person is told.
     async fn refused(&self, id: RefundId, error: &StripeError) -> Result<(), PaymentError> {
         let mut tx = self.db().begin().await?;
-        let Some(found) = refunds::find(&mut tx, id).await? else { return Ok(()) };
-        let mut payment = store::lock(&mut tx, found.transaction).await?.ok_or(PaymentError::NotFound)?;
-        let Some(mut refund) = refunds::lock(&mut tx, id).await? else { return Ok(()) };
+        let Some(found) = refunds::find(&mut tx, id).await? else {
+            return Ok(());
+        };
+        let mut payment = store::lock(&mut tx, found.transaction)
+            .await?
+            .ok_or(PaymentError::NotFound)?;
+        let Some(mut refund) = refunds::lock(&mut tx, id).await? else {
+            return Ok(());
+        };
         let now = self.sources().now();
         if refund.observe(RefundStatus::Failed) == RefundChange::Failed {
             payment.refund_failed(refund.amount.minor, false);
@@ -160,7 +178,10 @@ pub(super) async fn apply(
         Some(_) => return Ok(false),
         None if theirs.state() == RefundStatus::Failed => return Ok(false),
         None => {
-            let amount = Money { minor: charge::from_stripe(theirs.amount, payment.amount.currency).minor, ..payment.amount };
+            let amount = Money {
+                minor: charge::from_stripe(theirs.amount, payment.amount.currency).minor,
+                ..payment.amount
+            };
             let external = RefundRow {
                 id: sources.id(),
                 transaction: payment.id,

@@ -4,13 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
-use shared::{
-    ApiError, Sources,
-    db::Db,
-    id::PaymentId,
-    lifecycle::Tasks,
-    money::Currency,
-};
+use shared::{ApiError, Sources, db::Db, id::PaymentId, lifecycle::Tasks, money::Currency};
 use tokio::sync::Notify;
 
 use super::{
@@ -45,7 +39,11 @@ pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(23);
 impl Payments {
     /// The service over its database. Fails only if the TLS library cannot start.
     pub fn new(config: &PaymentConfig, db: Db<Payment>, sources: Sources, tasks: Tasks) -> anyhow::Result<Self> {
-        let stripe = config.stripe.clone().map(|settings| Stripe::new(settings, sources.clone())).transpose()?;
+        let stripe = config
+            .stripe
+            .clone()
+            .map(|settings| Stripe::new(settings, sources.clone()))
+            .transpose()?;
         if stripe.is_none() {
             tracing::warn!("payments are off: no usable Stripe key");
         }
@@ -105,6 +103,11 @@ impl Payments {
         })
     }
 
+    /// Where work runs that a hung-up client must not cut off.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
     /// Makes the worker look for work now.
     pub fn wake(&self) {
         self.0.wake.notify_one();
@@ -152,5 +155,8 @@ pub(super) fn view(payment: Transaction) -> Option<PaymentView> {
 
 /// The client secret of a PaymentIntent, which only its owner may see.
 pub(super) fn client_secret(intent: &PaymentIntent) -> Result<SecretString, PaymentError> {
-    intent.client_secret.clone().ok_or_else(|| PaymentError::internal(anyhow::anyhow!("stripe sent no client secret")))
+    intent
+        .client_secret
+        .clone()
+        .ok_or_else(|| PaymentError::internal(anyhow::anyhow!("stripe sent no client secret")))
 }

@@ -11,9 +11,7 @@ use super::{
     Payment, Payments,
     client::PaymentError,
     events,
-    model::{
-        Effect, Observed, RefundReason, RefundRow, RefundStatus, Source, Success, Transaction, Verdict,
-    },
+    model::{Effect, Observed, RefundReason, RefundRow, RefundStatus, Source, Success, Transaction, Verdict},
     store::{self, inbox, ledger, refunds},
     stripe::wire::PaymentIntent,
 };
@@ -103,7 +101,16 @@ async fn take_in(
     store::insert_successful_attempt(tx, sources.uuid_v7(), payment, success, now).await?;
     if success.received.minor > 0 {
         let fact = payment.id.0;
-        ledger::post(tx, ledger::Posting::Charge, fact, payment.id, &payment.reference, success.received, now).await?;
+        ledger::post(
+            tx,
+            ledger::Posting::Charge,
+            fact,
+            payment.id,
+            &payment.reference,
+            success.received,
+            now,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -115,7 +122,9 @@ async fn give_back_late(
     payment: &mut Transaction,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    let (Some(intent), Ok(amount)) = (payment.intent.clone(), payment.reserve(None)) else { return Ok(()) };
+    let (Some(intent), Ok(amount)) = (payment.intent.clone(), payment.reserve(None)) else {
+        return Ok(());
+    };
     // the reservation and the capture it is checked against are saved before the refund row refers to them
     store::save(tx, payment, now).await?;
     let refund = RefundRow {
@@ -152,11 +161,23 @@ fn count(payment: &Transaction, effect: &Effect) {
 
 impl Payments {
     /// Makes a payment's row say what Stripe says about its PaymentIntent now. Stripe has just been asked.
-    pub(super) async fn settle_with_truth(&self, id: PaymentId, intent: &PaymentIntent) -> Result<Transaction, PaymentError> {
+    pub(super) async fn settle_with_truth(
+        &self,
+        id: PaymentId,
+        intent: &PaymentIntent,
+    ) -> Result<Transaction, PaymentError> {
         let mut tx = self.db().begin().await?;
         let mut payment = store::lock(&mut tx, id).await?.ok_or(PaymentError::NotFound)?;
         let observed = intent.observed_with_failure();
-        let settled = apply(&mut tx, self.sources(), &mut payment, &observed, &intent.status, Source::Truth).await?;
+        let settled = apply(
+            &mut tx,
+            self.sources(),
+            &mut payment,
+            &observed,
+            &intent.status,
+            Source::Truth,
+        )
+        .await?;
         if settled == (Settled::Done { changed: true }) {
             self.note_reconciliation(&mut tx, intent).await?;
         }
@@ -169,7 +190,9 @@ impl Payments {
 
     /// Stripe's PaymentIntent is asked for and applied.
     pub(super) async fn refresh(&self, payment: &Transaction) -> Result<Transaction, PaymentError> {
-        let Some(intent) = &payment.intent else { return self.get(payment.id).await };
+        let Some(intent) = &payment.intent else {
+            return self.get(payment.id).await;
+        };
         let truth = self.stripe()?.intent(intent).await?;
         self.settle_with_truth(payment.id, &truth).await
     }

@@ -150,10 +150,16 @@ impl Payments {
 
     /// Reads the events that Stripe could not deliver, oldest first.
     pub async fn catch_up(&self) -> Result<usize, PaymentError> {
-        let Some(stripe) = self.stripe_if_configured() else { return Ok(0) };
+        let Some(stripe) = self.stripe_if_configured() else {
+            return Ok(0);
+        };
         let mut events: Vec<Value> = Vec::new();
         for _ in 0..PAGES {
-            let after = events.last().and_then(|event| event.get("id")).and_then(Value::as_str).map(str::to_owned);
+            let after = events
+                .last()
+                .and_then(|event| event.get("id"))
+                .and_then(Value::as_str)
+                .map(str::to_owned);
             let page = match stripe.undelivered_events(&webhook::HANDLED, after.as_deref()).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -178,7 +184,9 @@ impl Payments {
 
     /// Receives an event that did not come by webhook. Stripe being away ends the round, anything else is parked.
     async fn receive_again(&self, raw: &Value) -> Result<bool, PaymentError> {
-        let Some((event, raw)) = webhook::read(raw.to_string().as_bytes()) else { return Ok(false) };
+        let Some((event, raw)) = webhook::read(raw.to_string().as_bytes()) else {
+            return Ok(false);
+        };
         Ok(self.receive(&event, &raw).await? == webhook::Received::Processed)
     }
 

@@ -22,7 +22,7 @@ pub const SESSION_COOKIE: &str = "ds_session";
 pub struct PlatformAuthenticator {
     verifier: Verifier,
     sessions: Sessions,
-    origins: Arc<[String]>,
+    origins: Origins,
 }
 
 impl PlatformAuthenticator {
@@ -31,7 +31,7 @@ impl PlatformAuthenticator {
         Self {
             verifier,
             sessions,
-            origins: origins.into(),
+            origins: Origins::new(origins),
         }
     }
 
@@ -81,19 +81,43 @@ impl PlatformAuthenticator {
             return Ok(None);
         }
         let view = live(state)?;
-        if !method.is_safe() && !self.is_own_page(headers) {
+        if !method.is_safe() && !self.origins.is_own_page(headers) {
             return Err(ApiError::forbidden("Cross-site requests need an access token"));
         }
         Ok(Some(caller(view, None, Via::Cookie)))
     }
+}
 
-    /// Whether the browser says that one of our own pages sent the request.
-    fn is_own_page(&self, headers: &HeaderMap) -> bool {
-        if let Some(site) = headers.get("sec-fetch-site") {
-            return site.as_bytes() == b"same-origin";
+/// The pages that may act for a traveller whom a cookie identifies: our own and those of the CORS allow-list.
+#[derive(Debug, Clone)]
+pub struct Origins(Arc<[String]>);
+
+impl Origins {
+    /// The allow-list of the CORS policy.
+    pub fn new(allowed: &[String]) -> Self {
+        Self(allowed.into())
+    }
+
+    /// Whether the browser says that one of our own pages sent the request (core §2.4).
+    pub fn is_own_page(&self, headers: &HeaderMap) -> bool {
+        match headers.get("sec-fetch-site") {
+            Some(site) => site.as_bytes() == b"same-origin",
+            None => self.names_allowed(headers),
         }
+    }
+
+    /// The milder rule of routes that a program may call as well (core §1.3, §4.6): an `Origin`, if there is one, is our
+    /// own or on the list.
+    pub fn may_call(&self, headers: &HeaderMap) -> bool {
+        let same_origin = headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site.as_bytes() == b"same-origin");
+        same_origin || !headers.contains_key(header::ORIGIN) || self.names_allowed(headers)
+    }
+
+    fn names_allowed(&self, headers: &HeaderMap) -> bool {
         let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-        origin.is_some_and(|origin| self.origins.iter().any(|allowed| allowed == origin))
+        origin.is_some_and(|origin| self.0.iter().any(|allowed| allowed == origin))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     session::Sessions,
     tokens::{TokenPolicy, Verifier},
 };
-use crate::{config::Reader, sources::Sources};
+use crate::{config::Reader, redis::Redis, sources::Sources};
 
 /// What a pod proves itself with in development, where nothing is configured. Refused in production by construction:
 /// there the secret is required.
@@ -132,7 +132,7 @@ impl RemoteIdentityConfig {
     }
 
     /// The authenticator and what keeps it going. `origins` is the allow-list of the CORS policy.
-    pub fn build(&self, http: &reqwest::Client, origins: &[String], sources: Sources) -> RemoteIdentity {
+    pub fn build(&self, http: &reqwest::Client, redis: Redis, origins: &[String], sources: Sources) -> RemoteIdentity {
         let jwks = JwksCache::new(self.jwks_url.clone(), http.clone());
         let verifier = Verifier::published(jwks.clone(), self.policy.clone(), sources);
         let tokens = ServiceTokens::new(
@@ -142,7 +142,7 @@ impl RemoteIdentityConfig {
             self.client_secret.clone(),
         );
         let source = RemoteSessions::new(http.clone(), &self.auth_url, tokens.clone());
-        let sessions = Sessions::new(Arc::new(source));
+        let sessions = Sessions::new(Arc::new(source)).sharing(redis);
         let authenticator = PlatformAuthenticator::new(verifier, sessions, origins).into_state();
         RemoteIdentity {
             authenticator,

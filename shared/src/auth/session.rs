@@ -14,11 +14,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Role;
-use crate::id::{SessionId, UserId};
+use crate::{
+    id::{SessionId, UserId},
+    redis::Redis,
+};
 
 /// How long an answer is kept in the process. With nothing else in between, a revocation takes effect within this time.
 const NEAR: Duration = Duration::from_millis(500);
 const NEAR_ENTRIES: u64 = 50_000;
+/// How long an answer is kept in Redis.
+const SHARED: Duration = Duration::from_secs(60);
+/// How long a revocation is kept in Redis: longer than any answer that was asked for before it can arrive after it.
+const ANNOUNCED: Duration = Duration::from_secs(15 * 60);
 
 /// A live session and what is known about its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,13 +115,16 @@ enum Named {
 #[derive(Clone)]
 pub struct Sessions {
     source: Arc<dyn SessionSource>,
+    shared: Option<Redis>,
     near: Cache<SessionId, SessionState>,
     near_cookies: Cache<[u8; 32], Named>,
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sessions")
+        f.debug_struct("Sessions")
+            .field("shared", &self.shared.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,34 +135,116 @@ impl Sessions {
         let near_cookies = Cache::builder().max_capacity(NEAR_ENTRIES).time_to_live(NEAR).build();
         Self {
             source,
+            shared: None,
             near,
             near_cookies,
         }
     }
 
+    /// Remembers answers for a minute in `redis`, where every pod hears of a revocation. A store that other pods do not
+    /// share is left out: what it held could outlive a revocation elsewhere.
+    #[must_use]
+    pub fn sharing(mut self, redis: Redis) -> Self {
+        self.shared = redis.is_shared().then_some(redis);
+        self
+    }
+
     /// The state of a session. Requests that ask at the same time share one look-up.
     pub async fn by_id(&self, session: SessionId) -> Result<SessionState, Unchecked> {
-        let found = self.near.try_get_with(session, self.source.by_id(session)).await;
+        let found = self.near.try_get_with(session, self.look_up(session)).await;
         found.map_err(|unchecked| Unchecked::clone(&unchecked))
     }
 
     /// The state of the session a cookie names.
     pub async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
-        let named = self.near_cookies.try_get_with(cookie.digest(), async {
-            let state = self.source.by_cookie(cookie).await?;
-            Ok::<_, Unchecked>(match state {
-                SessionState::Live(view) => Named::Session(view.session),
-                dead => Named::Nothing(dead),
-            })
-        });
-        match named.await.map_err(|unchecked| Unchecked::clone(&unchecked))? {
+        let named = self
+            .near_cookies
+            .try_get_with(cookie.digest(), self.look_up_cookie(cookie))
+            .await;
+        match named.map_err(|unchecked| Unchecked::clone(&unchecked))? {
             Named::Session(session) => self.by_id(session).await,
             Named::Nothing(state) => Ok(state),
         }
     }
 
-    /// Forgets what this process remembers of a session, so that a revocation here is seen here at once.
+    /// Forgets what this process remembers of a session.
     pub async fn forget(&self, session: SessionId) {
         self.near.invalidate(&session).await;
     }
+
+    /// Tells everybody that sessions are over: this process at once, the others through Redis. Called after the owner
+    /// has committed the revocation. While Redis is away the others find out when what they remember runs out; the
+    /// announcement is repeated until that is certain.
+    pub async fn announce_revoked(&self, sessions: &[SessionId]) {
+        for session in sessions {
+            self.near.insert(*session, SessionState::Revoked).await;
+        }
+        let Some(redis) = &self.shared else { return };
+        for session in sessions {
+            if announce(redis, *session).await.is_ok() {
+                continue;
+            }
+            let (redis, session) = (redis.clone(), *session);
+            tokio::spawn(async move {
+                let until = tokio::time::Instant::now() + SHARED;
+                while tokio::time::Instant::now() < until && announce(&redis, session).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            });
+        }
+    }
+
+    async fn look_up(&self, session: SessionId) -> Result<SessionState, Unchecked> {
+        let Some(redis) = &self.shared else {
+            return self.source.by_id(session).await;
+        };
+        let key = session_key(session);
+        if let Some(state) = shared_state(redis, &key).await {
+            return Ok(state);
+        }
+        let state = self.source.by_id(session).await?;
+        let text = serde_json::to_string(&state).map_err(Unchecked::because)?;
+        // only where nothing is: a revocation announced since we asked must not be overwritten with what was true before
+        match redis.set_nx(&key, text, Some(SHARED)).await {
+            Ok(false) => Ok(shared_state(redis, &key).await.unwrap_or(state)),
+            _ => Ok(state),
+        }
+    }
+
+    async fn look_up_cookie(&self, cookie: &CookieSecret) -> Result<Named, Unchecked> {
+        let key = format!("dsess:{}", hex::encode(cookie.digest()));
+        if let Some(redis) = &self.shared
+            && let Ok(Some(text)) = redis.get_text(&key).await
+            && let Ok(session) = text.parse()
+        {
+            return Ok(Named::Session(session));
+        }
+        let state = self.source.by_cookie(cookie).await?;
+        let SessionState::Live(view) = state else {
+            return Ok(Named::Nothing(state));
+        };
+        if let Some(redis) = &self.shared {
+            // a hint: whether the session lives is asked every time
+            let _ = redis.set(&key, view.session.to_string(), Some(SHARED)).await;
+        }
+        Ok(Named::Session(view.session))
+    }
+}
+
+fn session_key(session: SessionId) -> String {
+    format!("sess:{session}")
+}
+
+async fn shared_state(redis: &Redis, key: &str) -> Option<SessionState> {
+    let text = redis.get_text(key).await.ok()??;
+    serde_json::from_str(&text).ok()
+}
+
+async fn announce(redis: &Redis, session: SessionId) -> anyhow::Result<()> {
+    let revoked = serde_json::to_string(&SessionState::Revoked)?;
+    redis.set(&session_key(session), revoked, Some(ANNOUNCED)).await?;
+    redis
+        .set(&format!("revoked:sid:{session}"), "1", Some(ANNOUNCED))
+        .await?;
+    Ok(())
 }

@@ -17,7 +17,10 @@ use super::{
     routes::{Route, route},
     upgrade,
 };
-use crate::{error::ApiError, http::client_address::ClientAddress};
+use crate::{
+    error::ApiError,
+    http::client_address::{ClientAddress, PeerAddress},
+};
 
 /// Streams the request to the service that has its path, or answers in the contract's shape why not.
 pub(super) async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
@@ -91,10 +94,8 @@ async fn forward(
 
     let (parts, body) = request.into_parts();
     let client = parts.extensions.get::<ClientAddress>().map(|address| address.0);
-    let secure = parts
-        .headers
-        .get("x-forwarded-proto")
-        .is_some_and(|proto| proto == "https");
+    let peer = parts.extensions.get::<PeerAddress>();
+    let secure = peer.is_some_and(|peer| gateway.0.proxies.client_uses_tls(peer.0, &parts.headers));
     let request_id = crate::http::current_request_id();
     let mut headers = parts.headers;
     let upgrade_to = headers.get(header::UPGRADE).cloned();

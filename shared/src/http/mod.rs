@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod extract;
 pub mod kit;
 pub mod limit;
+pub mod server;
 
 use std::future::Future;
 
@@ -14,6 +15,8 @@ use futures_util::future::Either;
 pub use client_address::ClientAddress;
 pub use extract::{Body, Path, Query, QueryMap};
 pub use kit::{HttpConfig, Kit};
+
+use crate::telemetry::trace::SCOPE;
 
 tokio::task_local! {
     /// The id of the request this task works on.
@@ -25,11 +28,11 @@ pub fn current_request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
-/// Carries the id of the current request along, for work that moves to a task of its own.
+/// Carries the ids of the current request along, for work that moves to a task of its own.
 pub fn in_request_scope<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    match current_request_id() {
-        Some(id) => Either::Left(REQUEST_ID.scope(id, work)),
-        None => Either::Right(work),
+    match (current_request_id(), SCOPE.try_with(|scope| *scope)) {
+        (Some(id), Ok(scope)) => Either::Left(REQUEST_ID.scope(id, SCOPE.scope(scope, work))),
+        _ => Either::Right(work),
     }
 }
 

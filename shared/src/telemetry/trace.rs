@@ -21,8 +21,17 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 tokio::task_local! {
-    /// The context of the request this task works on.
-    pub static TRACE: TraceContext;
+    /// What the current request is part of.
+    pub static SCOPE: Scope;
+}
+
+/// Which trace a request belongs to and which service works on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// The span.
+    pub context: TraceContext,
+    /// `auth-service`.
+    pub service: &'static str,
 }
 
 /// One span of one trace.
@@ -60,7 +69,7 @@ impl TraceContext {
 
     /// The context of the request this task works on.
     pub fn current() -> Option<Self> {
-        TRACE.try_with(|context| *context).ok()
+        SCOPE.try_with(|scope| scope.context).ok()
     }
 
     /// The header for a call that this span makes.
@@ -83,7 +92,7 @@ impl fmt::Display for TraceContext {
 
 /// Adds `traceparent` and `X-Request-Id` of the current request to a call to another service.
 pub fn inject(headers: &mut HeaderMap) {
-    if let Some(context) = super::exported_context().or_else(TraceContext::current)
+    if let Some(context) = exported_context().or_else(TraceContext::current)
         && let Some(value) = context.header()
     {
         headers.insert(TRACEPARENT, value);
@@ -91,6 +100,24 @@ pub fn inject(headers: &mut HeaderMap) {
     if let Some(value) = crate::http::current_request_id().and_then(|id| HeaderValue::try_from(id).ok()) {
         headers.insert(X_REQUEST_ID, value);
     }
+}
+
+/// The ids of the current exported span, when traces are exported.
+pub(crate) fn exported_context() -> Option<TraceContext> {
+    if !super::is_exporting() {
+        return None;
+    }
+    super::export::context_of(&tracing::Span::current())
+}
+
+/// The exported span of a request with the context it continues in; `None` when traces are not exported.
+pub(crate) fn request_span(
+    service: &'static str,
+    method: &'static str,
+    route: &str,
+    given: TraceContext,
+) -> Option<(tracing::Span, TraceContext)> {
+    super::is_exporting().then(|| super::export::request_span(service, method, route, given))
 }
 
 /// `00-<trace>-<parent>-<flags>`; later versions may have more after the flags.
@@ -182,9 +209,12 @@ mod tests {
     async fn calls_to_others_carry_the_request_s_ids() {
         let context = TraceContext::root();
         let mut headers = HeaderMap::new();
-        crate::http::REQUEST_ID
-            .scope("abc".to_owned(), TRACE.scope(context, async { inject(&mut headers) }))
-            .await;
+        let scope = Scope {
+            context,
+            service: "auth-service",
+        };
+        let work = SCOPE.scope(scope, async { inject(&mut headers) });
+        crate::http::REQUEST_ID.scope("abc".to_owned(), work).await;
         assert_eq!(headers[TRACEPARENT], context.to_string());
         assert_eq!(headers[X_REQUEST_ID], "abc");
     }

@@ -37,7 +37,7 @@ async fn gateway_to(upstream: SocketAddr) -> SocketAddr {
         socket_idle: Duration::from_secs(5),
         skip_probes: true,
     };
-    serve(Gateway::new(config, Tasks::new(Shutdown::new())).router()).await
+    serve(Gateway::new(config, "127.0.0.0/8".parse().unwrap(), Tasks::new(Shutdown::new())).router()).await
 }
 
 async fn body_of(response: reqwest::Response) -> serde_json::Value {

@@ -6,18 +6,6 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-/// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "payment.inbox_status", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum InboxStatus {
-    /// Its effect is in the database.
-    Processed,
-    /// Stored, without an effect.
-    Ignored,
-    /// It could not be applied: a person is told, a worker tries again.
-    Parked,
-}
-
 /// An event about to be stored.
 #[derive(Debug)]
 pub struct NewEvent<'a> {
@@ -70,7 +58,13 @@ pub async fn is_handled(db: &mut PgConnection, event: &str) -> sqlx::Result<bool
 
 /// Says that a stored event had no effect.
 pub async fn ignore(db: &mut PgConnection, event: &str) -> sqlx::Result<()> {
-    sqlx::query!("update payment.webhook_inbox set status = 'IGNORED' where event_id = $1", event).execute(db).await.map(drop)
+    sqlx::query!(
+        "update payment.webhook_inbox set status = 'IGNORED' where event_id = $1",
+        event
+    )
+    .execute(db)
+    .await
+    .map(drop)
 }
 
 /// Says that a stored event could not be applied.
@@ -113,5 +107,7 @@ pub async fn purge(db: &mut PgConnection, before: DateTime<Utc>) -> sqlx::Result
 
 /// How many events wait for a person or another try.
 pub async fn parked(db: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from payment.webhook_inbox where status = 'PARKED'"#).fetch_one(db).await
+    sqlx::query_scalar!(r#"select count(*) as "count!" from payment.webhook_inbox where status = 'PARKED'"#)
+        .fetch_one(db)
+        .await
 }

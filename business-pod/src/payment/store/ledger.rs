@@ -63,5 +63,9 @@ pub async fn post(
     )
     .execute(db)
     .await?;
-    if done.rows_affected() == 2 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if done.rows_affected() == 2 {
+        Ok(())
+    } else {
+        Err(sqlx::Error::RowNotFound)
+    }
 }

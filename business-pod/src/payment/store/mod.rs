@@ -160,49 +160,73 @@ pub async fn insert(db: &mut PgConnection, new: &NewTransaction<'_>, now: DateTi
 
 /// The payment with this id.
 pub async fn find(db: &mut PgConnection, id: PaymentId) -> sqlx::Result<Option<Transaction>> {
-    payments!("where id = $1", id as PaymentId).fetch_optional(db).await?.map(Transaction::try_from).transpose()
-}
-
-/// The payment with this PaymentIntent.
-pub async fn find_by_intent(db: &mut PgConnection, intent: &str) -> sqlx::Result<Option<Transaction>> {
-    payments!("where payment_intent_id = $1", intent).fetch_optional(db).await?.map(Transaction::try_from).transpose()
-}
-
-/// The newest payment of a booking.
-pub async fn find_latest(db: &mut PgConnection, booking: BookingId) -> sqlx::Result<Option<Transaction>> {
-    payments!("where booking_id = $1 order by created_at desc, id desc limit 1", booking as BookingId)
+    payments!("where id = $1", id as PaymentId)
         .fetch_optional(db)
         .await?
         .map(Transaction::try_from)
         .transpose()
 }
 
+/// The payment with this PaymentIntent.
+pub async fn find_by_intent(db: &mut PgConnection, intent: &str) -> sqlx::Result<Option<Transaction>> {
+    payments!("where payment_intent_id = $1", intent)
+        .fetch_optional(db)
+        .await?
+        .map(Transaction::try_from)
+        .transpose()
+}
+
+/// The newest payment of a booking.
+pub async fn find_latest(db: &mut PgConnection, booking: BookingId) -> sqlx::Result<Option<Transaction>> {
+    payments!(
+        "where booking_id = $1 order by created_at desc, id desc limit 1",
+        booking as BookingId
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Transaction::try_from)
+    .transpose()
+}
+
 /// All payments of a booking, newest first.
 pub async fn list_of_booking(db: &mut PgConnection, booking: BookingId) -> sqlx::Result<Vec<Transaction>> {
-    let rows = payments!("where booking_id = $1 order by created_at desc, id desc", booking as BookingId).fetch_all(db).await?;
+    let rows = payments!(
+        "where booking_id = $1 order by created_at desc, id desc",
+        booking as BookingId
+    )
+    .fetch_all(db)
+    .await?;
     rows.into_iter().map(Transaction::try_from).collect()
 }
 
 /// Locks a payment until the end of the transaction.
 pub async fn lock(db: &mut PgConnection, id: PaymentId) -> sqlx::Result<Option<Transaction>> {
-    payments!("where id = $1 for update", id as PaymentId).fetch_optional(db).await?.map(Transaction::try_from).transpose()
+    payments!("where id = $1 for update", id as PaymentId)
+        .fetch_optional(db)
+        .await?
+        .map(Transaction::try_from)
+        .transpose()
 }
 
 /// Locks the payment with this PaymentIntent.
 pub async fn lock_by_intent(db: &mut PgConnection, intent: &str) -> sqlx::Result<Option<Transaction>> {
-    payments!("where payment_intent_id = $1 for update", intent).fetch_optional(db).await?.map(Transaction::try_from).transpose()
+    payments!("where payment_intent_id = $1 for update", intent)
+        .fetch_optional(db)
+        .await?
+        .map(Transaction::try_from)
+        .transpose()
 }
 
 /// Writes every column that may change. The row must be locked by the caller.
 pub async fn save(db: &mut PgConnection, payment: &Transaction, now: DateTime<Utc>) -> sqlx::Result<()> {
     let done = sqlx::query!(
         r#"update payment.payment_transactions
-           set status = $2, provider_status = $3, attempt = $4, captured_minor = $5, reserved_minor = $6,
+           set status = $2::payment.transaction_status, provider_status = $3, attempt = $4, captured_minor = $5, reserved_minor = $6,
                refunded_minor = $7, payment_method = $8, charge_id = $9, failure_key = $10, failure_code = $11,
                failure_message = $12, review_reason = $13, cancel_reason = $14, last_provider_event_at = $15,
                checked_at = $16, confirmed_at = $17, failed_at = $18, canceled_at = $19, refunded_at = $20,
                payment_intent_id = $21, updated_at = $22,
-               cancel_requested_at = case when $2 in ('PENDING', 'PROCESSING', 'FAILED') then cancel_requested_at end
+               cancel_requested_at = case when $2::payment.transaction_status in ('PENDING', 'PROCESSING', 'FAILED') then cancel_requested_at end
            where id = $1"#,
         payment.id as PaymentId,
         payment.status as Status,
@@ -307,7 +331,12 @@ pub async fn request_cancellation(
 
 /// Keeps the records of an erased account without the account: all its payments get one pseudonym, free additions go,
 /// what is open is to be cancelled.
-pub async fn pseudonymise(db: &mut PgConnection, user: UserId, pseudonym: UserId, now: DateTime<Utc>) -> sqlx::Result<u64> {
+pub async fn pseudonymise(
+    db: &mut PgConnection,
+    user: UserId,
+    pseudonym: UserId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         r#"update payment.payment_transactions
            set user_id = $2, metadata = '{}', updated_at = $3,
@@ -366,5 +395,9 @@ pub async fn claim_unsettled(
 
 /// An update that must touch one row.
 pub(super) fn one_row(rows: u64) -> sqlx::Result<()> {
-    if rows == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(sqlx::Error::RowNotFound)
+    }
 }

@@ -88,12 +88,20 @@ pub async fn insert(
 
 /// The refund with this id.
 pub async fn find(db: &mut PgConnection, id: RefundId) -> sqlx::Result<Option<RefundRow>> {
-    refunds!("where id = $1", id as RefundId).fetch_optional(db).await?.map(RefundRow::try_from).transpose()
+    refunds!("where id = $1", id as RefundId)
+        .fetch_optional(db)
+        .await?
+        .map(RefundRow::try_from)
+        .transpose()
 }
 
 /// The refund that a caller's key stands for.
 pub async fn find_by_key(db: &mut PgConnection, key: &str) -> sqlx::Result<Option<RefundRow>> {
-    refunds!("where idempotency_key = $1", key).fetch_optional(db).await?.map(RefundRow::try_from).transpose()
+    refunds!("where idempotency_key = $1", key)
+        .fetch_optional(db)
+        .await?
+        .map(RefundRow::try_from)
+        .transpose()
 }
 
 /// Locks the refund that Stripe's refund is: by Stripe's id, else by ours from its metadata.
@@ -115,7 +123,11 @@ pub async fn lock_by_stripe(
 
 /// Locks a refund.
 pub async fn lock(db: &mut PgConnection, id: RefundId) -> sqlx::Result<Option<RefundRow>> {
-    refunds!("where id = $1 for update", id as RefundId).fetch_optional(db).await?.map(RefundRow::try_from).transpose()
+    refunds!("where id = $1 for update", id as RefundId)
+        .fetch_optional(db)
+        .await?
+        .map(RefundRow::try_from)
+        .transpose()
 }
 
 /// Writes what may change. The row must be locked by the caller.
@@ -127,8 +139,8 @@ pub async fn save(
 ) -> sqlx::Result<()> {
     let done = sqlx::query!(
         r#"update payment.payment_refunds
-           set stripe_refund_id = $2, status = $3, failure_reason = coalesce($4, failure_reason), updated_at = $5,
-               succeeded_at = case when $3 = 'SUCCEEDED' then coalesce(succeeded_at, $5) else succeeded_at end
+           set stripe_refund_id = $2, status = $3::payment.refund_status, failure_reason = coalesce($4, failure_reason), updated_at = $5,
+               succeeded_at = case when $3::payment.refund_status = 'SUCCEEDED' then coalesce(succeeded_at, $5) else succeeded_at end
            where id = $1"#,
         refund.id as RefundId,
         refund.stripe_id,

@@ -47,7 +47,10 @@ pub enum StripeError {
 impl StripeError {
     /// Stripe is away.
     pub fn unavailable(cause: impl Into<anyhow::Error>) -> Self {
-        Self::Unavailable { retry_after: Duration::from_secs(2), cause: cause.into() }
+        Self::Unavailable {
+            retry_after: Duration::from_secs(2),
+            cause: cause.into(),
+        }
     }
 
     /// The meaning of an error answer.
@@ -57,7 +60,9 @@ impl StripeError {
             "card_error" => Self::Card(Box::new(error)),
             "idempotency_error" if status != http::StatusCode::CONFLICT => Self::Idempotency,
             "authentication_error" | "permission_error" => Self::Key,
-            "invalid_request_error" if status == http::StatusCode::UNAUTHORIZED || status == http::StatusCode::FORBIDDEN => {
+            "invalid_request_error"
+                if status == http::StatusCode::UNAUTHORIZED || status == http::StatusCode::FORBIDDEN =>
+            {
                 Self::Key
             }
             "invalid_request_error" if code == "resource_missing" => Self::Missing,
@@ -66,7 +71,10 @@ impl StripeError {
                 Self::State(code.to_owned())
             }
             "invalid_request_error" if !status.is_server_error() && status != http::StatusCode::CONFLICT => {
-                Self::Parameter { code: error.code, param: error.param }
+                Self::Parameter {
+                    code: error.code,
+                    param: error.param,
+                }
             }
             _ => Self::Unavailable {
                 retry_after: retry_after.unwrap_or(Duration::from_secs(2)),

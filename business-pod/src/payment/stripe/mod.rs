@@ -85,7 +85,12 @@ impl Stripe {
             .connect_timeout(settings.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, settings: Arc::new(settings), breaker: Arc::default(), sources })
+        Ok(Self {
+            http,
+            settings: Arc::new(settings),
+            breaker: Arc::default(),
+            sources,
+        })
     }
 
     /// Creates a PaymentIntent; the same key returns the same one.
@@ -96,19 +101,35 @@ impl Stripe {
             pair("description", &*new.description),
             pair("automatic_payment_methods[enabled]", "true"),
         ];
-        form.extend(new.metadata.iter().map(|(name, value)| pair(&format!("metadata[{name}]"), *value)));
-        self.post("payment_intents.create", "v1/payment_intents", form, key).await
+        form.extend(
+            new.metadata
+                .iter()
+                .map(|(name, value)| pair(&format!("metadata[{name}]"), *value)),
+        );
+        self.post("payment_intents.create", "v1/payment_intents", form, key)
+            .await
     }
 
     /// The PaymentIntent as it is now.
     pub async fn intent(&self, id: &str) -> Result<PaymentIntent, StripeError> {
-        self.get("payment_intents.retrieve", &format!("v1/payment_intents/{id}"), Vec::new()).await
+        self.get(
+            "payment_intents.retrieve",
+            &format!("v1/payment_intents/{id}"),
+            Vec::new(),
+        )
+        .await
     }
 
     /// Cancels a PaymentIntent.
     pub async fn cancel_intent(&self, id: &str, reason: &str) -> Result<PaymentIntent, StripeError> {
         let path = format!("v1/payment_intents/{id}/cancel");
-        self.post("payment_intents.cancel", &path, vec![pair("cancellation_reason", reason)], &format!("pi:cancel:{id}")).await
+        self.post(
+            "payment_intents.cancel",
+            &path,
+            vec![pair("cancellation_reason", reason)],
+            &format!("pi:cancel:{id}"),
+        )
+        .await
     }
 
     /// Confirms a PaymentIntent with a payment method on the traveller's behalf.
@@ -121,7 +142,13 @@ impl Stripe {
         let mut form = vec![pair("payment_method", method)];
         form.extend(return_url.map(|url| pair("return_url", url)));
         let path = format!("v1/payment_intents/{id}/confirm");
-        self.post("payment_intents.confirm", &path, form, &format!("pi:confirm:{id}:{method}")).await
+        self.post(
+            "payment_intents.confirm",
+            &path,
+            form,
+            &format!("pi:confirm:{id}:{method}"),
+        )
+        .await
     }
 
     /// Gives money back; one refund of ours is one refund of Stripe's.
@@ -132,12 +159,14 @@ impl Stripe {
             pair("reason", new.reason),
             pair("metadata[refundId]", new.refund),
         ];
-        self.post("refunds.create", "v1/refunds", form, &format!("refund:{}", new.refund)).await
+        self.post("refunds.create", "v1/refunds", form, &format!("refund:{}", new.refund))
+            .await
     }
 
     /// The refund as it is now.
     pub async fn refund(&self, id: &str) -> Result<Refund, StripeError> {
-        self.get("refunds.retrieve", &format!("v1/refunds/{id}"), Vec::new()).await
+        self.get("refunds.retrieve", &format!("v1/refunds/{id}"), Vec::new())
+            .await
     }
 
     /// All refunds of a PaymentIntent.
@@ -171,12 +200,14 @@ impl Stripe {
     pub async fn ping(&self) -> Result<(), StripeError> {
         #[derive(serde::Deserialize)]
         struct Anything {}
-        self.get::<Anything>("balance.retrieve", "v1/balance", Vec::new()).await.map(drop)
+        self.get::<Anything>("balance.retrieve", "v1/balance", Vec::new())
+            .await
+            .map(drop)
     }
 
     /// Whether calls are held back because Stripe did not answer the last ones.
     pub fn is_held_back(&self) -> bool {
-        self.breaker.is_open()
+        self.breaker.is_open(std::time::Instant::now())
     }
 
     async fn get<T: DeserializeOwned>(&self, name: &'static str, path: &str, query: Form) -> Result<T, StripeError> {
@@ -203,7 +234,7 @@ impl Stripe {
         form: Form,
         key: Option<&str>,
     ) -> Result<T, StripeError> {
-        if let Err(wait) = self.breaker.admit() {
+        if let Err(wait) = self.breaker.admit(std::time::Instant::now()) {
             count("held_back");
             return Err(StripeError::Unavailable {
                 retry_after: wait,
@@ -215,14 +246,16 @@ impl Stripe {
         let tries = self.tries(&method, path, &form, key);
         let result = match tokio::time::timeout_at(deadline, tries).await {
             Ok(result) => result,
-            Err(_) => Err(StripeError::unavailable(anyhow::anyhow!("stripe did not answer in time"))),
+            Err(_) => Err(StripeError::unavailable(anyhow::anyhow!(
+                "stripe did not answer in time"
+            ))),
         };
         let outcome = result.as_ref().err().map_or("ok", StripeError::outcome);
         count(outcome);
         metrics::histogram!("external_api_duration_seconds", "provider" => "stripe", "outcome" => outcome)
             .record(started.elapsed().as_secs_f64());
         match &result {
-            Err(error) if error.is_outage() => self.breaker.failed(),
+            Err(error) if error.is_outage() => self.breaker.failed(std::time::Instant::now()),
             _ => self.breaker.succeeded(),
         }
         if matches!(result, Err(StripeError::Key)) {
@@ -231,17 +264,29 @@ impl Stripe {
         let body = result?;
         serde_json::from_slice(&body).map_err(|error| {
             // serde's text may quote what it read: only the place is kept
-            StripeError::unavailable(anyhow::anyhow!("stripe's answer could not be read (line {})", error.line()))
+            StripeError::unavailable(anyhow::anyhow!(
+                "stripe's answer could not be read (line {})",
+                error.line()
+            ))
         })
     }
 
-    async fn tries(&self, method: &Method, path: &str, form: &Form, key: Option<&str>) -> Result<bytes::Bytes, StripeError> {
+    async fn tries(
+        &self,
+        method: &Method,
+        path: &str,
+        form: &Form,
+        key: Option<&str>,
+    ) -> Result<bytes::Bytes, StripeError> {
         let mut tries = 0;
         loop {
             let (error, pause) = match self.once(method, path, form, key).await {
                 Ok(body) => return Ok(body),
                 Err(Failed { error, again: None }) => return Err(error),
-                Err(Failed { error, again: Some(after) }) => (error, after),
+                Err(Failed {
+                    error,
+                    again: Some(after),
+                }) => (error, after),
             };
             if tries == RETRIES {
                 return Err(error);
@@ -263,10 +308,17 @@ impl Stripe {
 
     async fn once(&self, method: &Method, path: &str, form: &Form, key: Option<&str>) -> Result<bytes::Bytes, Failed> {
         let request = self.request(method, path, form, key).map_err(Failed::for_good)?;
-        let response = self.http.execute(request).await.map_err(|error| Failed::again(error.without_url()))?;
+        let response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(|error| Failed::again(error.without_url()))?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(|error| Failed::again(error.without_url()))?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| Failed::again(error.without_url()))?;
         if status.is_success() {
             return Ok(body);
         }
@@ -276,12 +328,18 @@ impl Stripe {
         let error = match parsed {
             Some(body) => {
                 tracing::debug!(
-                    status = status.as_u16(), kind = body.error.kind, code = body.error.code,
-                    stripe_request = headers.get("request-id").and_then(|id| id.to_str().ok()), "stripe refused a call"
+                    status = status.as_u16(),
+                    kind = body.error.kind,
+                    code = body.error.code,
+                    stripe_request = headers.get("request-id").and_then(|id| id.to_str().ok()),
+                    "stripe refused a call"
                 );
                 StripeError::from_answer(status, body.error, retry_after)
             }
-            None => StripeError::unavailable(anyhow::anyhow!("stripe answered {} without an error object", status.as_u16())),
+            None => StripeError::unavailable(anyhow::anyhow!(
+                "stripe answered {} without an error object",
+                status.as_u16()
+            )),
         };
         Err(Failed { error, again })
     }
@@ -294,7 +352,9 @@ impl Stripe {
         key: Option<&str>,
     ) -> Result<reqwest::Request, StripeError> {
         let mut url = self.settings.base.join(path).map_err(StripeError::unavailable)?;
-        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let encoded = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
         let posting = *method == Method::POST;
         if !posting && !encoded.is_empty() {
             url.set_query(Some(&encoded));
@@ -306,12 +366,16 @@ impl Stripe {
             .header("stripe-version", &self.settings.version)
             .header(header::ACCEPT, "application/json");
         if posting {
-            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(encoded);
+            request = request
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(encoded);
         }
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        request.build().map_err(|error| StripeError::unavailable(error.without_url()))
+        request
+            .build()
+            .map_err(|error| StripeError::unavailable(error.without_url()))
     }
 }
 
@@ -327,7 +391,10 @@ impl Failed {
     }
 
     fn again(cause: reqwest::Error) -> Self {
-        Self { error: StripeError::unavailable(cause), again: Some(None) }
+        Self {
+            error: StripeError::unavailable(cause),
+            again: Some(None),
+        }
     }
 }
 

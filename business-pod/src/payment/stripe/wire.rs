@@ -78,16 +78,20 @@ impl PaymentIntent {
     pub fn observed(&self) -> Observed {
         match self.status.as_str() {
             "succeeded" => Observed::Succeeded(Success {
-                received: self.currency().map_or(Money::new(self.amount_received, Currency::EUR), |currency| {
-                    charge::from_stripe(self.amount_received, currency)
-                }),
+                received: self
+                    .currency()
+                    .map_or(Money::new(self.amount_received, Currency::EUR), |currency| {
+                        charge::from_stripe(self.amount_received, currency)
+                    }),
                 charge: self.latest_charge.as_ref().map(|charge| charge.id().to_owned()),
                 payment_method: self.payment_method.as_ref().map(|method| method.id().to_owned()),
                 transaction: self.metadata.get("transactionId").cloned(),
                 reference: self.metadata.get("bookingReference").cloned(),
             }),
             "processing" => Observed::Processing,
-            "canceled" => Observed::Canceled { reason: self.cancellation_reason.clone() },
+            "canceled" => Observed::Canceled {
+                reason: self.cancellation_reason.clone(),
+            },
             _ => Observed::Waiting,
         }
     }
@@ -103,9 +107,18 @@ impl PaymentIntent {
     /// A failed attempt; what tells it from the others is the charge, else payment method and code.
     fn failure(&self, error: &ErrorObject) -> AttemptFailure {
         let code = error.code.clone().unwrap_or_else(|| "payment_failed".to_owned());
-        let method = error.payment_method.as_ref().or(self.payment_method.as_ref()).map(|method| method.id().to_owned());
-        let charge = error.charge.clone().or_else(|| self.latest_charge.as_ref().map(|charge| charge.id().to_owned()));
-        let key = charge.clone().unwrap_or_else(|| format!("{}:{code}", method.as_deref().unwrap_or("none")));
+        let method = error
+            .payment_method
+            .as_ref()
+            .or(self.payment_method.as_ref())
+            .map(|method| method.id().to_owned());
+        let charge = error
+            .charge
+            .clone()
+            .or_else(|| self.latest_charge.as_ref().map(|charge| charge.id().to_owned()));
+        let key = charge
+            .clone()
+            .unwrap_or_else(|| format!("{}:{code}", method.as_deref().unwrap_or("none")));
         AttemptFailure {
             key,
             code,

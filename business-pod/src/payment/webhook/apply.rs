@@ -48,7 +48,10 @@ impl Received {
 /// What an event is about, as far as we handle it.
 enum Subject {
     /// A PaymentIntent changed.
-    Intent { intent: Box<PaymentIntent>, observed: Observed },
+    Intent {
+        intent: Box<PaymentIntent>,
+        observed: Observed,
+    },
     /// Refunds of this PaymentIntent changed; the charge does not say which.
     Charge { intent: String },
     /// One refund changed.
@@ -83,12 +86,19 @@ fn subject(event: &Event) -> Subject {
         | "payment_intent.canceled"
         | "payment_intent.processing"
         | "payment_intent.requires_action" => {
-            let Some(intent) = read::<PaymentIntent>(event) else { return Subject::Unreadable };
+            let Some(intent) = read::<PaymentIntent>(event) else {
+                return Subject::Unreadable;
+            };
             let observed = observed(event, &intent);
-            Subject::Intent { intent: Box::new(intent), observed }
+            Subject::Intent {
+                intent: Box::new(intent),
+                observed,
+            }
         }
         "charge.refunded" => match read::<Charge>(event).map(|charge| charge.payment_intent) {
-            Some(Some(intent)) => Subject::Charge { intent: intent.id().to_owned() },
+            Some(Some(intent)) => Subject::Charge {
+                intent: intent.id().to_owned(),
+            },
             Some(None) => Subject::Other,
             None => Subject::Unreadable,
         },
@@ -123,7 +133,11 @@ async fn lock_payment(db: &mut PgConnection, intent: &PaymentIntent) -> sqlx::Re
         return Ok(Some(payment));
     }
     // created while our process died: the row does not know its intent yet, but the intent knows its row
-    let Some(id) = intent.metadata.get("transactionId").and_then(|id| id.parse::<PaymentId>().ok()) else {
+    let Some(id) = intent
+        .metadata
+        .get("transactionId")
+        .and_then(|id| id.parse::<PaymentId>().ok())
+    else {
         return Ok(None);
     };
     Ok(store::lock(db, id).await?.filter(|payment| payment.intent.is_none()))
@@ -138,19 +152,34 @@ impl Payments {
             Ok(received) => Ok(received),
             Err(error @ PaymentError::Unavailable { .. }) => Err(error),
             Err(error) => {
-                tracing::error!(event = event.id, error = format!("{:#}", anyhow::Error::new(error)), "webhook not applicable");
-                self.store(event, raw, created_at, Some("it could not be applied")).await
+                tracing::error!(
+                    event = event.id,
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "webhook not applicable"
+                );
+                self.store(event, raw, created_at, Some("it could not be applied"))
+                    .await
             }
         }
     }
 
-    async fn receive_at(&self, event: &Event, raw: &Value, created_at: DateTime<Utc>) -> Result<Received, PaymentError> {
+    async fn receive_at(
+        &self,
+        event: &Event,
+        raw: &Value,
+        created_at: DateTime<Utc>,
+    ) -> Result<Received, PaymentError> {
         if event.livemode != self.livemode() {
-            return self.store(event, raw, created_at, Some("test and live mode are mixed up")).await;
+            return self
+                .store(event, raw, created_at, Some("test and live mode are mixed up"))
+                .await;
         }
         match subject(event) {
             Subject::Other => self.store(event, raw, created_at, None).await,
-            Subject::Unreadable => self.store(event, raw, created_at, Some("the object cannot be read")).await,
+            Subject::Unreadable => {
+                self.store(event, raw, created_at, Some("the object cannot be read"))
+                    .await
+            }
             Subject::Intent { intent, observed } => {
                 self.receive_intent(event, raw, created_at, &intent, &observed).await
             }
@@ -164,7 +193,8 @@ impl Payments {
             Subject::Refund(refund) => match &refund.payment_intent {
                 Some(intent) => {
                     let intent = intent.id().to_owned();
-                    self.receive_refunds(event, raw, created_at, &intent, std::slice::from_ref(&*refund)).await
+                    self.receive_refunds(event, raw, created_at, &intent, std::slice::from_ref(&*refund))
+                        .await
                 }
                 None => self.store(event, raw, created_at, None).await,
             },
@@ -187,7 +217,9 @@ impl Payments {
             }
             let Some(mut payment) = lock_payment(&mut tx, intent).await? else {
                 drop(tx);
-                return self.store(event, raw, created_at, Some("the payment is not ours")).await;
+                return self
+                    .store(event, raw, created_at, Some("the payment is not ours"))
+                    .await;
             };
             intents::adopt(&mut tx, self, &mut payment, intent).await?;
             let (observed, word, source) = match &truth {
@@ -228,7 +260,14 @@ impl Payments {
         let payment = store::lock_by_intent(&mut tx, intent).await?;
         let Some(mut payment) = payment.filter(|payment| payment.captured > 0) else {
             drop(tx);
-            return self.store(event, raw, created_at, Some("the refunded payment is not ours or was not captured")).await;
+            return self
+                .store(
+                    event,
+                    raw,
+                    created_at,
+                    Some("the refunded payment is not ours or was not captured"),
+                )
+                .await;
         };
         for refund in refunds {
             match refunds::apply(&mut tx, self, &mut payment, refund).await {
@@ -236,7 +275,9 @@ impl Payments {
                 // refunds made here and at Stripe at the same time: ours is about to be refused, then there is room
                 Err(error) if shared::db::violated_constraint(&error) == Some("payment_transactions_refund_check") => {
                     drop(tx);
-                    return self.store(event, raw, created_at, Some("more is given back than was captured")).await;
+                    return self
+                        .store(event, raw, created_at, Some("more is given back than was captured"))
+                        .await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -287,7 +328,13 @@ impl Payments {
             }
             Some(reason) => {
                 inbox::park(&mut tx, &event.id, reason).await?;
-                tracing::error!(alert = "webhook_parked", event = event.id, kind = event.kind, reason, "webhook parked");
+                tracing::error!(
+                    alert = "webhook_parked",
+                    event = event.id,
+                    kind = event.kind,
+                    reason,
+                    "webhook parked"
+                );
                 Received::Parked
             }
         };

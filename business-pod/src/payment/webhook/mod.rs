@@ -46,11 +46,17 @@ pub async fn receive(State(payments): State<Payments>, request: Request) -> Resu
     }
     let secrets = payments.webhook_secrets();
     if secrets.is_empty() {
-        return Err(failed(StatusCode::SERVICE_UNAVAILABLE, "webhooks are not configured").with_code("PAYMENT_UNAVAILABLE"));
+        return Err(
+            failed(StatusCode::SERVICE_UNAVAILABLE, "webhooks are not configured").with_code("PAYMENT_UNAVAILABLE")
+        );
     }
-    let body = axum::body::to_bytes(body, MAX_BODY)
-        .await
-        .map_err(|_| ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Request body too large"))?;
+    let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "PAYLOAD_TOO_LARGE",
+            "Request body too large",
+        )
+    })?;
     if signature::verify(signature.as_bytes(), &body, secrets, payments.sources().now()).is_err() {
         metrics::counter!("payment_webhook_total", "type" => "unknown", "result" => "forged").increment(1);
         return Err(failed(StatusCode::BAD_REQUEST, "signature verification failed"));
@@ -83,7 +89,10 @@ fn failed(status: StatusCode, details: &'static str) -> ApiError {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
 }
@@ -100,7 +109,9 @@ pub(super) fn read(body: &[u8]) -> Option<(Event, Value)> {
 fn is_sound(event: &Event) -> bool {
     let word = |text: &str| {
         (1..=255).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':'))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':'))
     };
     word(&event.id) && word(&event.kind) && event.created_at().is_some()
 }
@@ -150,7 +161,10 @@ mod tests {
     fn a_content_type_with_parameters_is_still_json() {
         let mut headers = HeaderMap::new();
         assert!(!is_json(&headers));
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("Application/JSON; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("Application/JSON; charset=utf-8"),
+        );
         assert!(is_json(&headers));
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"));
         assert!(!is_json(&headers));

@@ -73,7 +73,13 @@ mod tests {
 
     fn check(header: &str, body: &[u8]) -> bool {
         let secrets = [secret("whsec_new"), secret("whsec_old")];
-        verify(header.as_bytes(), body, &secrets, DateTime::from_timestamp(NOW, 0).unwrap()).is_ok()
+        verify(
+            header.as_bytes(),
+            body,
+            &secrets,
+            DateTime::from_timestamp(NOW, 0).unwrap(),
+        )
+        .is_ok()
     }
 
     #[test]
@@ -89,12 +95,27 @@ mod tests {
     fn anything_else_is_refused() {
         let good = header("whsec_new", NOW, b"{}");
         assert!(!check(&good, b"{} "), "another body");
-        assert!(!check(&header("new", NOW, b"{}"), b"{}"), "the secret without its prefix");
+        assert!(
+            !check(&header("new", NOW, b"{}"), b"{}"),
+            "the secret without its prefix"
+        );
         assert!(!check(&header("whsec_other", NOW, b"{}"), b"{}"), "another secret");
         assert!(!check(&good.replace(",v1", ", v1"), b"{}"), "blanks are not trimmed");
         assert!(!check(&good.replace("v1=", "v0="), b"{}"), "another scheme");
-        assert!(!check(&good.to_uppercase().replace("T=", "t=").replace("V1=", "v1="), b"{}"), "upper-case hex");
-        for broken in ["", "t=", "v1=", "t=1700000000", "t=x,v1=y", "=", ",,,", "t=99999999999999999999,v1=a"] {
+        assert!(
+            !check(&good.to_uppercase().replace("T=", "t=").replace("V1=", "v1="), b"{}"),
+            "upper-case hex"
+        );
+        for broken in [
+            "",
+            "t=",
+            "v1=",
+            "t=1700000000",
+            "t=x,v1=y",
+            "=",
+            ",,,",
+            "t=99999999999999999999,v1=a",
+        ] {
             assert!(!check(broken, b"{}"), "{broken}");
         }
     }
@@ -102,7 +123,11 @@ mod tests {
     #[test]
     fn a_signature_lives_five_minutes_either_way() {
         for (offset, accepted) in [(-300, true), (-301, false), (300, true), (301, false)] {
-            assert_eq!(check(&header("whsec_new", NOW + offset, b"{}"), b"{}"), accepted, "{offset}");
+            assert_eq!(
+                check(&header("whsec_new", NOW + offset, b"{}"), b"{}"),
+                accepted,
+                "{offset}"
+            );
         }
     }
 }

@@ -72,6 +72,9 @@ pub enum BookingKind {
 }
 
 impl BookingKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Flight, Self::Hotel, Self::Transfer, Self::Activity, Self::Package];
+
     /// The kind of a booking with these lines.
     pub fn of(lines: &[Line]) -> Self {
         match lines {

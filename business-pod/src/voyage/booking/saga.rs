@@ -32,7 +32,8 @@ pub enum Actor {
 }
 
 impl Actor {
-    const fn name(self) -> &'static str {
+    /// The name in the history.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Checkout => "checkout",
             Self::Payment => "payment",

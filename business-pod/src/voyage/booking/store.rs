@@ -384,12 +384,25 @@ pub async fn pseudonymise(conn: &mut PgConnection, user: UserId, pseudonym: User
     Ok(done.rows_affected())
 }
 
-/// Bookings whose checkout stopped before they had a payment: drafts older than `before` without an intent.
-pub async fn without_intent(conn: &mut PgConnection, before: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Booking>> {
+/// What the account searched for goes with it (voyage §8.3).
+pub async fn erase_searches(conn: &mut PgConnection, user: UserId) -> sqlx::Result<u64> {
+    let done = sqlx::query!("delete from voyage.search_history where user_id = $1", user as UserId).execute(conn).await?;
+    Ok(done.rows_affected())
+}
+
+/// Bookings whose checkout stopped before they had a payment: drafts older than `before` without an intent that may
+/// still be paid at `now`.
+pub async fn without_intent(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<Booking>> {
     select_bookings!(
-        "where status = 'DRAFT' and payment_intent_id is null and updated_at < $1 and expires_at > $1
-         order by updated_at limit $2",
+        "where status = 'DRAFT' and payment_intent_id is null and updated_at < $1 and expires_at > $2
+         order by updated_at limit $3",
         before,
+        now,
         limit
     )
     .fetch_all(conn)

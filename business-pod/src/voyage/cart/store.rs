@@ -375,6 +375,18 @@ pub struct NewPrice<'a> {
     pub item_data: Option<serde_json::Value>,
 }
 
+/// Notes that a line's price is ours.
+pub async fn set_verified(conn: &mut PgConnection, line: CartItemId, provider: &str) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update voyage.cart_items set price_verified = true, provider = $2 where id = $1",
+        line as CartItemId,
+        provider,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 /// Removes bought lines from a cart, unless their quantity was changed since. Says how many lines went and how many are
 /// left.
 pub async fn delete_bought(

@@ -160,7 +160,8 @@ impl std::fmt::Debug for Kit {
 }
 
 impl Kit {
-    /// The kit of `service`, whose name labels metrics and logs.
+    /// The kit of `service`, whose name labels metrics and logs. The limiter holds for all routes but health;
+    /// [`ListenerLimit`](super::limit::ListenerLimit) is one.
     pub fn new(service: &'static str, config: &HttpConfig, limiter: Option<Arc<dyn Admission>>) -> Self {
         Self {
             inner: Inner::new(service, config, AllowedOrigins::new(&config.cors_origins), limiter),
@@ -232,6 +233,14 @@ impl Kit {
         let nobody = layer.layer(not_found.into_service());
         Router::new().fallback_service(Rewriting {
             router: merged.fallback_service(nobody),
+        })
+    }
+
+    /// Completes a listener like [`Kit::front`], but what no local route answers goes to `remote`: the gateway's routes,
+    /// wrapped by the [`Kit::routes`] of a [`Kit::proxying`] kit.
+    pub fn front_of_gateway(&self, merged: Router, remote: Router) -> Router {
+        Router::new().fallback_service(Rewriting {
+            router: merged.fallback_service(remote),
         })
     }
 }

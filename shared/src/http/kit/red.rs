@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -21,16 +21,21 @@ struct Series {
     duration: Histogram,
 }
 
+/// A series with its method and status.
+type Labelled = (&'static str, u16, Series);
+
 /// The series of one service.
 pub(super) struct Red {
     service: &'static str,
-    routes: RwLock<HashMap<Box<str>, Vec<(&'static str, u16, Series)>>>,
+    in_flight: OnceLock<Gauge>,
+    routes: RwLock<HashMap<Box<str>, Vec<Labelled>>>,
 }
 
 impl Red {
     pub(super) fn new(service: &'static str) -> Self {
         Self {
             service,
+            in_flight: OnceLock::new(),
             routes: RwLock::default(),
         }
     }
@@ -75,9 +80,16 @@ impl Red {
         series
     }
 
-    /// The gauge of requests being worked on.
-    pub(super) fn in_flight(&self) -> Gauge {
-        metrics::gauge!("http_requests_in_flight", "service" => self.service)
+    /// Moves the gauge of requests being worked on.
+    pub(super) fn move_in_flight(&self, step: f64) {
+        match self.in_flight.get() {
+            Some(gauge) => gauge.increment(step),
+            None if crate::telemetry::metrics_installed() => {
+                let gauge = metrics::gauge!("http_requests_in_flight", "service" => self.service);
+                self.in_flight.get_or_init(|| gauge).increment(step);
+            }
+            None => {}
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower::Service;
+use tracing::Instrument as _;
 
 use super::{
     Admission, HttpConfig, body,
@@ -33,7 +34,7 @@ use crate::{
         REQUEST_ID,
         client_address::{PeerAddress, TrustedProxies},
     },
-    telemetry::trace::{self, TRACE, TraceContext, X_REQUEST_ID},
+    telemetry::trace::{self, SCOPE, Scope, TraceContext, X_REQUEST_ID},
 };
 
 const X_POD_INSTANCE: HeaderName = HeaderName::from_static("x-pod-instance");
@@ -116,8 +117,18 @@ where
         // routes are always ready, and `answer` calls each clone once
         let (kit, service) = (self.kit.clone(), self.service.clone());
         let head = Head::read(&kit, &request);
-        let (id, context) = (head.id.clone(), head.trace);
-        Box::pin(REQUEST_ID.scope(id, TRACE.scope(context, answer(kit, service, head, request))))
+        let (id, service_name) = (head.id.clone(), kit.service);
+        let exported = trace::request_span(kit.service, head.method, head.route(), head.trace);
+        let context = exported.as_ref().map_or(head.trace, |(_, context)| *context);
+        let scope = Scope {
+            context,
+            service: service_name,
+        };
+        let answered = SCOPE.scope(scope, answer(kit, service, head, request));
+        match exported {
+            Some((span, _)) => Box::pin(REQUEST_ID.scope(id, answered.instrument(span))),
+            None => Box::pin(REQUEST_ID.scope(id, answered)),
+        }
     }
 }
 
@@ -194,7 +205,7 @@ struct Exchange {
 impl Exchange {
     fn begin(kit: Arc<Inner>, head: Head) -> Self {
         kit.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        kit.shared.red.in_flight().increment(1.0);
+        kit.shared.red.move_in_flight(1.0);
         Self { kit, head, open: true }
     }
 
@@ -208,7 +219,7 @@ impl Exchange {
             return;
         }
         self.kit.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.kit.shared.red.in_flight().decrement(1.0);
+        self.kit.shared.red.move_in_flight(-1.0);
         let (
             Head {
                 method,
@@ -286,15 +297,14 @@ where
     };
     match limiter.admit(client, request.headers()).await {
         Err(refusal) => refusal.into_response(),
-        Ok(limit) => {
+        Ok(told) => {
             let mut response = handled(kit, service, request).await;
-            // limits that the route itself reported are stricter
-            for (name, value) in limit
-                .iter()
-                .filter(|(name, _)| !response.headers().contains_key(*name))
-                .collect::<Vec<_>>()
-            {
-                response.headers_mut().insert(name.clone(), value.clone());
+            let headers = response.headers_mut();
+            for (name, value) in &told {
+                // what the route itself reported is stricter
+                if !headers.contains_key(name) {
+                    headers.insert(name.clone(), value.clone());
+                }
             }
             response
         }

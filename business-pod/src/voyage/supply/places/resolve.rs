@@ -30,7 +30,7 @@ pub fn resolve(text: &str) -> Result<Resolved, Unresolvable> {
         Some((name, rest)) => (plain(name), rest.rsplit(',').next().map(plain).unwrap_or_default()),
         None => (plain(trimmed), String::new()),
     };
-    if name.chars().count() < 2 {
+    if name.chars().count() < 2 || !name.chars().any(char::is_alphabetic) {
         return Err(Unresolvable);
     }
     let query = PlaceQuery {

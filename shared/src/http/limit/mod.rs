@@ -5,19 +5,20 @@
 //! The script is the generic cell rate algorithm: a bucket is one number, the time at which it will be full again. A rule
 //! of `max` per `window` with a `burst` lets `burst` requests through at once and `max` per window in the long run.
 
+mod bucket;
+mod decision;
+mod layer;
+
 use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    config::Reader,
-    error::ApiError,
-    redis::{
-        Redis, RedisError, Reply, Script,
-        script::{int_arg, key},
-    },
+use self::bucket::{BUCKET, Step};
+pub use self::{
+    decision::Decision,
+    layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
+use crate::{config::Reader, redis::Redis};
 
 /// How much one subject may do within one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,98 +122,6 @@ impl LimitConfig {
     }
 }
 
-/// The outcome of a check, as the client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// Whether the request may go on.
-    pub allowed: bool,
-    /// Requests per window.
-    pub limit: u32,
-    /// Requests that are left at this moment.
-    pub remaining: u32,
-    /// Until the bucket is full again.
-    pub reset: Duration,
-    /// Until the next request may pass; zero if this one may.
-    pub retry_after: Duration,
-    /// The window of the rule.
-    pub window: Duration,
-}
-
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
-
-impl Decision {
-    /// The four headers of the contract.
-    pub fn headers(&self) -> [(HeaderName, HeaderValue); 4] {
-        let policy = format!("{};w={}", self.limit, self.window.as_secs());
-        [
-            (
-                POLICY,
-                HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from(self.limit)),
-            ),
-            (LIMIT, HeaderValue::from(self.limit)),
-            (REMAINING, HeaderValue::from(self.remaining)),
-            (RESET, HeaderValue::from(seconds(self.reset))),
-        ]
-    }
-
-    /// The legacy headers that the gateway sends besides (core §1.10).
-    pub fn legacy_headers(&self) -> [(HeaderName, HeaderValue); 3] {
-        [
-            (
-                HeaderName::from_static("x-ratelimit-limit"),
-                HeaderValue::from(self.limit),
-            ),
-            (
-                HeaderName::from_static("x-ratelimit-remaining"),
-                HeaderValue::from(self.remaining),
-            ),
-            (
-                HeaderName::from_static("x-ratelimit-reset"),
-                HeaderValue::from(seconds(self.reset)),
-            ),
-        ]
-    }
-
-    /// Puts the headers on a response, unless a stricter rule further in has put its own.
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        if headers.contains_key(LIMIT) {
-            return;
-        }
-        headers.extend(self.headers());
-    }
-
-    /// 429 with the headers if the request may not go on.
-    pub fn into_result(self) -> Result<Self, ApiError> {
-        if self.allowed {
-            return Ok(self);
-        }
-        // the body names the window, the header the exact time (core §1.10)
-        let wait = Duration::from_secs(seconds(self.retry_after).max(1));
-        let refusal = ApiError::rate_limited(self.window).with_retry_after(wait);
-        Err(self
-            .headers()
-            .into_iter()
-            .fold(refusal, |error, (name, value)| error.with_header(name, value)))
-    }
-}
-
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-fn scale(count: u32, factor: f64) -> u32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to the range of u32"
-    )]
-    let scaled = (f64::from(count) * factor).round().clamp(1.0, f64::from(u32::MAX)) as u32;
-    scaled
-}
-
 /// Counts requests. Clones share the counters.
 #[derive(Debug, Clone)]
 pub struct RateLimiter {
@@ -253,7 +162,7 @@ impl RateLimiter {
 
     /// Forgets what was counted: after a success that clears earlier failures.
     pub async fn clear(&self, rule: &Rule, subject: &str) {
-        let key = bucket(rule, subject);
+        let key = bucket_key(rule, subject);
         let _ = self.local.del(&key).await;
         if let Err(error) = self.shared.del(&key).await {
             tracing::debug!(%error, "rate limit not cleared");
@@ -265,7 +174,7 @@ impl RateLimiter {
         let capacity = rule.burst.map_or(limit, |burst| scale(burst, self.config.multiplier));
         let window_micros = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
         let interval = (window_micros / u64::from(limit)).max(1);
-        let key = bucket(rule, subject);
+        let key = bucket_key(rule, subject);
         let args = [interval.to_string(), capacity.to_string(), step.code().to_owned()];
         let args = args.each_ref().map(String::as_str);
         let counted = match self.shared.eval(&BUCKET, &[&key], &args).await {
@@ -296,89 +205,20 @@ impl RateLimiter {
 }
 
 /// `rl:<scope>:<subject>`; the subject may hold an e-mail address, so its digest stands for it.
-fn bucket(rule: &Rule, subject: &str) -> String {
+fn bucket_key(rule: &Rule, subject: &str) -> String {
     let digest = Sha256::digest(subject.as_bytes());
     let short = digest.get(..16).unwrap_or_default();
     format!("rl:{}:{}", rule.scope, hex::encode(short))
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Peek,
-    Take,
-    Count,
-    Refund,
-}
-
-impl Step {
-    const fn code(self) -> &'static str {
-        match self {
-            Self::Peek => "0",
-            Self::Take => "1",
-            Self::Count => "2",
-            Self::Refund => "3",
-        }
-    }
-}
-
-/// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step.
-/// Answers: allowed, remaining, microseconds until full, microseconds until the next may pass.
-static BUCKET: Script = Script::new(
-    "rate_limit",
-    r"
-    local interval, capacity, step = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-    local time = redis.call('TIME')
-    local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-    local depth = interval * capacity
-    local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
-    full = math.min(full, now + depth)
-    local fits = full + interval <= now + depth
-    local before = full
-    if step == 1 and fits then full = full + interval end
-    if step == 2 then full = math.min(full + interval, now + depth) end
-    if step == 3 then full = math.max(full - interval, now) end
-    if full ~= before then
-        if full > now then
-            redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
-        else
-            redis.call('DEL', KEYS[1])
-        end
-    end
-    local wait = 0
-    if not fits then wait = before + interval - now - depth end
-    return { fits and 1 or 0, math.floor((now + depth - full) / interval), full - now, wait }
-    ",
-    count_in_process,
-);
-
-fn count_in_process(view: &mut crate::redis::View<'_>, keys: &[&str], args: &[&str]) -> Result<Reply, RedisError> {
-    let (key, interval, capacity, step) = (
-        key(keys, 0)?,
-        int_arg(args, 0)?.max(1),
-        int_arg(args, 1)?,
-        int_arg(args, 2)?,
-    );
-    let now = view.now_micros();
-    let depth = interval.saturating_mul(capacity);
-    let before = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
-    let fits = before.saturating_add(interval) <= now.saturating_add(depth);
-    let full = match step {
-        1 if fits => before + interval,
-        2 => (before + interval).min(now.saturating_add(depth)),
-        3 => (before - interval).max(now),
-        _ => before,
-    };
-    if full > now && full != before {
-        let life = u64::try_from(full - now).unwrap_or_default().div_ceil(1000).max(1);
-        view.set(key, full.to_string(), Some(Duration::from_millis(life)));
-    } else if full != before {
-        view.del(key);
-    }
-    let wait = if fits { 0 } else { before + interval - now - depth };
-    let remaining = (now + depth - full) / interval;
-    Ok(Reply::List(
-        [i64::from(fits), remaining, full - now, wait].map(Reply::Int).to_vec(),
-    ))
+fn scale(count: u32, factor: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the range of u32"
+    )]
+    let scaled = (f64::from(count) * factor).round().clamp(1.0, f64::from(u32::MAX)) as u32;
+    scaled
 }
 
 /// The subject of an address: IPv6 by its /64, since one household has all of it.

@@ -8,10 +8,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -121,6 +118,16 @@ impl Shutdown {
         self.halt.cancel();
     }
 
+    /// A shutdown that follows this one but may also go alone: one of several pods in a process.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            drain: self.drain.child_token(),
+            served: self.halt.child_token(),
+            halt: self.halt.child_token(),
+        }
+    }
+
     /// A token that is cancelled by the halt, for connections and other things that outlive their task.
     pub fn halt_token(&self) -> CancellationToken {
         self.halt.child_token()
@@ -174,13 +181,13 @@ pub struct Tasks {
 #[derive(Debug, Default)]
 struct State {
     running: Mutex<BTreeMap<&'static str, usize>>,
-    gave_up: AtomicBool,
+    gave_up: CancellationToken,
 }
 
 /// Failures in a row after which a supervised task fails the liveness of the pod.
 const FAILURES_TO_GIVE_UP: u32 = 3;
 /// A run this long is a success, whatever ends it.
-const GOOD_RUN: Duration = Duration::from_secs(60);
+const GOOD_RUN: Duration = Duration::from_mins(1);
 /// The longest pause before the next run, when the failure is ours.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause when something we need is away: it should be noticed soon that it is back.
@@ -244,7 +251,7 @@ impl Tasks {
                     "task failed, starting it again"
                 );
                 if failures.in_a_row >= FAILURES_TO_GIVE_UP {
-                    state.gave_up.store(true, Ordering::Release);
+                    state.gave_up.cancel();
                 }
                 tokio::select! {
                     () = shutdown.draining() => return,
@@ -279,7 +286,12 @@ impl Tasks {
 
     /// False once a supervised task failed three times in a row: the process should be replaced.
     pub fn is_alive(&self) -> bool {
-        !self.state.gave_up.load(Ordering::Acquire)
+        !self.state.gave_up.is_cancelled()
+    }
+
+    /// Waits until [`Tasks::is_alive`] is false.
+    pub async fn gave_up(&self) {
+        self.state.gave_up.cancelled().await;
     }
 
     /// The names of the tasks that run, with their number.
@@ -332,7 +344,9 @@ async fn run_once(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
 /// Whether something outside is away, as opposed to us being wrong.
 fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<sqlx::Error>().is_some_and(crate::db::is_transient)
+        cause
+            .downcast_ref::<sqlx::Error>()
+            .is_some_and(|error| crate::db::is_transient(error) || crate::db::is_behind_the_code(error))
             || cause.is::<std::io::Error>()
             || cause.is::<::redis::RedisError>()
             || cause.is::<rdkafka::error::KafkaError>()
@@ -371,122 +385,4 @@ impl Drop for Running {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicU32;
-
-    use super::*;
-
-    async fn soon(condition: impl Fn() -> bool) {
-        tokio::time::timeout(Duration::from_secs(120), async {
-            while !condition() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .expect("the condition did not come true");
-    }
-
-    #[tokio::test]
-    async fn the_halt_includes_the_drain() {
-        let shutdown = Shutdown::new();
-        assert!(!shutdown.is_draining());
-        shutdown.drain();
-        assert!(shutdown.is_draining() && !shutdown.is_halting());
-        shutdown.halt();
-        shutdown.served().await;
-        shutdown.halting().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_drain_that_lasts_too_long_becomes_a_halt() {
-        let shutdown = Shutdown::new();
-        shutdown.halt_after_drain(Duration::from_secs(25));
-        let tasks = Tasks::new(shutdown.clone());
-        tasks.spawn("stuck", std::future::pending());
-        shutdown.drain();
-        let begun = Instant::now();
-        tasks.finished().await;
-        assert_eq!(begun.elapsed().as_secs(), 25);
-        assert!(tasks.running().is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_first_signal_drains_and_the_second_halts() {
-        let shutdown = Shutdown::new();
-        shutdown.listen_for_signals();
-        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-        shutdown.draining().await;
-        assert!(!shutdown.is_halting());
-        nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
-        shutdown.halting().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_supervised_task_starts_again_and_three_failures_of_ours_end_liveness() {
-        let tasks = Tasks::new(Shutdown::new());
-        let runs = Arc::new(AtomicU32::new(0));
-        let seen = runs.clone();
-        tasks.supervise("broken", move |_| {
-            let run = seen.fetch_add(1, Ordering::SeqCst);
-            async move {
-                assert!(run != 0, "the first run panics");
-                Err(anyhow::anyhow!("a bug"))
-            }
-        });
-        soon(|| runs.load(Ordering::SeqCst) == 2).await;
-        assert!(tasks.is_alive());
-        soon(|| !tasks.is_alive()).await;
-        tasks.shutdown().drain();
-        tasks.finished().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_never_ends_liveness() {
-        let tasks = Tasks::new(Shutdown::new());
-        let runs = Arc::new(AtomicU32::new(0));
-        let seen = runs.clone();
-        tasks.supervise("waiting", move |_| {
-            seen.fetch_add(1, Ordering::SeqCst);
-            async { Err(anyhow::Error::from(sqlx::Error::PoolTimedOut).context("failed to poll")) }
-        });
-        soon(|| runs.load(Ordering::SeqCst) == 20).await;
-        assert!(tasks.is_alive());
-    }
-
-    #[tokio::test]
-    async fn detached_work_goes_on_when_its_caller_is_dropped() {
-        let tasks = Tasks::new(Shutdown::new());
-        let done = Arc::new(AtomicBool::new(false));
-        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
-        let flag = done.clone();
-        let caller = tokio::time::timeout(
-            Duration::from_millis(1),
-            tasks.detached(async move {
-                begun.await.ok();
-                flag.store(true, Ordering::SeqCst);
-            }),
-        );
-        assert!(caller.await.is_err());
-        begin.send(()).unwrap();
-        tasks.finished().await;
-        assert!(done.load(Ordering::SeqCst));
-    }
-
-    #[tokio::test]
-    async fn a_panic_in_detached_work_is_an_internal_error() {
-        let tasks = Tasks::new(Shutdown::new());
-        let result: Result<(), ApiError> = tasks.detached(async { panic!("a bug") }).await;
-        assert_eq!(result.unwrap_err().status(), 500);
-    }
-
-    #[test]
-    fn pauses_grow_and_are_capped() {
-        let mut failures = Failures::default();
-        let pauses: Vec<_> = (0..12)
-            .map(|_| failures.count(Duration::ZERO, false).as_millis())
-            .collect();
-        assert_eq!(pauses[..3], [250, 500, 1000]);
-        assert_eq!(pauses[11], 30_000);
-        assert_eq!(failures.count(GOOD_RUN, false).as_millis(), 250);
-    }
-}
+mod tests;

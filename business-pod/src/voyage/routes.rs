@@ -1,0 +1,100 @@
+//! The routes of voyage, and what stands before all of them.
+//!
+//! contract: voyage §1 (mounting, limits), §4
+
+use axum::{
+    Router,
+    extract::{FromRequestParts as _, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing,
+};
+use shared::{
+    ApiError,
+    auth::AuthUser,
+    http::ClientAddress,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    VoyageState, booking, cart, checkout,
+    search::{self, SearchState},
+};
+
+/// Everything under `/api/v1`. The kit maps `/api/X` to it.
+pub fn router(state: &VoyageState, search: &SearchState) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .nest("/api/v1", api(search))
+        .layer(middleware::from_fn_with_state(state.clone(), limit))
+        .with_state(state.clone())
+}
+
+/// The same again under `/api/v1/voyage`, where every route wants a signed-in caller (voyage §1). Not in the document.
+pub fn token_only_router(state: &VoyageState, search: &SearchState) -> Router {
+    let (api, _) = api(search).split_for_parts();
+    Router::new()
+        .nest("/api/v1/voyage", api)
+        .layer(middleware::from_fn_with_state(state.clone(), require_user))
+        .layer(middleware::from_fn_with_state(state.clone(), limit))
+        .with_state(state.clone())
+}
+
+/// The document of all of them.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let searches = OpenApiRouter::new().nest("/api/v1", search::documented()).into_openapi();
+    let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
+    document.merge(searches);
+    document
+}
+
+fn api(search: &SearchState) -> OpenApiRouter<VoyageState> {
+    documented().merge(search::router(search.clone()))
+}
+
+fn documented() -> OpenApiRouter<VoyageState> {
+    use cart::handlers::{self as carts, alias};
+
+    OpenApiRouter::new()
+        .routes(routes!(carts::get, carts::clear))
+        .routes(routes!(carts::add))
+        .routes(routes!(carts::update, carts::remove))
+        .routes(routes!(carts::extend))
+        .routes(routes!(checkout::handlers::post))
+        .routes(routes!(booking::handlers::list))
+        .routes(routes!(booking::handlers::detail))
+        .routes(routes!(booking::handlers::post_confirm))
+        // other methods for the same, as older clients use them
+        .route("/cart/items/{itemId}", routing::patch(carts::update))
+        .route("/cart/extend", routing::post(carts::extend))
+        // the same by path
+        .route("/cart/{userId}", routing::get(alias::get).delete(alias::clear))
+        .route("/cart/{userId}/items", routing::post(alias::add))
+        .route(
+            "/cart/{userId}/items/{itemId}",
+            routing::put(alias::update).patch(alias::update).delete(alias::remove),
+        )
+        .route("/cart/{userId}/extend", routing::put(alias::extend).post(alias::extend))
+        .route("/cart/{userId}/checkout", routing::post(checkout::handlers::alias))
+}
+
+/// Counts the request: by account where there is one, else by address. Who only claims to be somebody is counted by address.
+async fn limit(State(state): State<VoyageState>, address: ClientAddress, request: Request, next: Next) -> Response {
+    let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
+    let decision = match caller {
+        Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
+        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
+    };
+    let decision = match decision.into_result() {
+        Ok(decision) => decision,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let mut response = next.run(request).await;
+    decision.apply(response.headers_mut());
+    response
+}
+
+async fn require_user(State(state): State<VoyageState>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    AuthUser::from_request_parts(&mut parts, &state).await?;
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}

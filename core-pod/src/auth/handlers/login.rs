@@ -1,0 +1,173 @@
+//! `POST /api/v1/auth/login`: a session for the right password (core §4.2).
+//!
+//! An unknown address and a wrong password give the same answer after the same work. Only failures count towards the
+//! limits: a place is taken before the password is checked, so that many tries at once do not slip through, and given
+//! back when the try was not a failure.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use shared::{ApiError, http::client_address::ClientAddress};
+use utoipa::ToSchema;
+
+use super::{Answer, SignedIn, User, origin_of, signed_in};
+use crate::auth::{
+    AuthState,
+    fields::{Fields, Flag, Problems, Text},
+    model::{Account, Email},
+    sessions::{self, Occasion, Opened, Origin},
+    store,
+};
+
+/// What a sign-in sends.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginBody {
+    #[serde(default)]
+    #[schema(value_type = String, format = Email)]
+    email: Text,
+    #[serde(default)]
+    #[schema(value_type = String, format = Password)]
+    password: Text,
+    /// Thirty days instead of seven.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    remember_me: Flag,
+}
+
+struct SignIn<'b> {
+    email: Email,
+    password: &'b str,
+    remember_me: bool,
+}
+
+impl LoginBody {
+    fn parse(&self) -> Result<SignIn<'_>, ApiError> {
+        let mut problems = Problems::default();
+        let email = problems.take(self.email.required("email", "Email is required"));
+        let email = email.and_then(|raw| {
+            let email = Email::parse(raw);
+            if email.is_none() {
+                problems.add("email", "Please provide a valid email address");
+            }
+            email
+        });
+        let password = problems.take(self.password.required("password", "Password is required"));
+        let remember_me = problems.take(self.remember_me.or_no("rememberMe"));
+        match (email, password, remember_me) {
+            (Some(email), Some(password), Some(remember_me)) => Ok(SignIn {
+                email,
+                password,
+                remember_me,
+            }),
+            _ => Err(problems.into_error()),
+        }
+    }
+}
+
+/// Signs in with address and password.
+#[utoipa::path(
+    post, path = "/api/v1/auth/login", tag = "auth", request_body = LoginBody,
+    responses(
+        (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session", body = Answer<SignedIn>),
+        (status = 400, description = "Validation failed"),
+        (status = 401, description = "INVALID_CREDENTIALS or ACCOUNT_SUSPENDED"),
+        (status = 429, description = "Too many failures"),
+        (status = 503, description = "Too many passwords are waiting to be checked"),
+    ),
+)]
+pub async fn login(
+    State(state): State<AuthState>,
+    address: ClientAddress,
+    headers: HeaderMap,
+    Fields(body): Fields<LoginBody>,
+) -> Result<Response, ApiError> {
+    let sign_in = body.parse()?;
+    let limits = state.config.limits;
+    let by_address = format!("ip:{}", address.limit_subject());
+    let by_account = format!("{by_address} {}", sign_in.email.as_str());
+    state
+        .limiter
+        .check(&limits.login_address, &by_address)
+        .await
+        .into_result()?;
+    let decision = state.limiter.check(&limits.login, &by_account).await.into_result()?;
+
+    let outcome = attempt(&state, &sign_in, address, &headers).await;
+    let failed = matches!(&outcome, Err(error) if error.code() == "INVALID_CREDENTIALS");
+    let decision = if failed {
+        decision
+    } else {
+        state.limiter.refund(&limits.login_address, &by_address).await;
+        state.limiter.refund(&limits.login, &by_account).await
+    };
+    metrics::counter!("auth_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
+    let mut response = match outcome {
+        Ok((account, opened)) => {
+            let user = User {
+                is_suspended: Some(false),
+                ..User::from(account)
+            };
+            signed_in(&state, StatusCode::OK, "Login successful", user, opened)
+        }
+        Err(error) => error.into_response(),
+    };
+    decision.apply(response.headers_mut());
+    Ok(response)
+}
+
+async fn attempt(
+    state: &AuthState,
+    sign_in: &SignIn<'_>,
+    address: ClientAddress,
+    headers: &HeaderMap,
+) -> Result<(Account, Opened), ApiError> {
+    let stored = store::find_password(state.db.pool(), sign_in.email.as_str()).await?;
+    let hash = stored.as_ref().map(|(_, hash)| hash.clone());
+    let matches = state.hasher.verify(sign_in.password, hash).await?;
+    let Some((user, hash)) = stored.filter(|_| matches) else {
+        return Err(invalid_credentials());
+    };
+
+    let (ip_address, user_agent) = origin_of(address, headers);
+    let origin = Origin {
+        ip_address: &ip_address,
+        user_agent: user_agent.as_deref(),
+    };
+    let mut tx = state.db.begin().await?;
+    let account = store::note_login(&mut tx, user, &hash, state.sources.now())
+        .await?
+        .ok_or_else(invalid_credentials)?;
+    if account.is_suspended() {
+        return Err(suspended());
+    }
+    let occasion = Occasion::SignIn {
+        remember_me: sign_in.remember_me,
+    };
+    let opened = sessions::open(&mut tx, state, &account, occasion, &origin).await?;
+    tx.commit().await?;
+    state.sessions.announce_revoked(&opened.evicted).await;
+    Ok((account, opened))
+}
+
+fn outcome_label<T>(outcome: &Result<T, ApiError>) -> &'static str {
+    match outcome {
+        Ok(_) => "success",
+        Err(error) if error.status().is_server_error() => "error",
+        Err(error) if error.code() == "ACCOUNT_SUSPENDED" => "suspended",
+        Err(_) => "invalid_credentials",
+    }
+}
+
+fn invalid_credentials() -> ApiError {
+    ApiError::unauthenticated("INVALID_CREDENTIALS", "Invalid email or password")
+}
+
+/// 401 after a right password or refresh token.
+pub fn suspended() -> ApiError {
+    let text = "Your account has been suspended. Please contact support.";
+    ApiError::unauthenticated("ACCOUNT_SUSPENDED", text)
+}

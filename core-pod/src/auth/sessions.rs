@@ -1,0 +1,222 @@
+//! Sessions at their owner: opening, checking, ending, and clearing away the old ones.
+//!
+//! contract: core §2.3 (check), §2.4 (secrets), §2.5 (limit, revocation)
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::{
+    ApiError,
+    auth::{
+        session::{CookieSecret, SessionSource, SessionState, SessionView, Unchecked},
+        tokens::Grant,
+    },
+    db::Db,
+    events::outbox,
+    id::SessionId,
+    sources::Sources,
+};
+use sqlx::PgConnection;
+
+use super::{
+    Auth, AuthState, events,
+    events::Reason,
+    model::Account,
+    store::{self, Checked, NewSession},
+};
+
+/// Ended sessions are kept this long, for the owner's list and for questions.
+const KEEP_ENDED: TimeDelta = TimeDelta::days(30);
+const PURGE_BATCH: i64 = 1_000;
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// The session check against the database.
+#[derive(Debug, Clone)]
+pub struct LocalSessions {
+    db: Db<Auth>,
+    sources: Sources,
+}
+
+impl LocalSessions {
+    /// Over the database of auth.
+    pub fn new(db: Db<Auth>, sources: Sources) -> Self {
+        Self { db, sources }
+    }
+}
+
+#[async_trait]
+impl SessionSource for LocalSessions {
+    async fn by_id(&self, session: SessionId) -> Result<SessionState, Unchecked> {
+        let checked = store::check_session(self.db.pool(), session, self.sources.now()).await;
+        checked.map(state).map_err(Unchecked::because)
+    }
+
+    async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
+        let checked = store::check_cookie(self.db.pool(), cookie.digest(), self.sources.now()).await;
+        checked.map(state).map_err(Unchecked::because)
+    }
+}
+
+fn state(checked: Option<Checked>) -> SessionState {
+    match checked {
+        None => SessionState::Revoked,
+        Some(Checked { gone: true, .. }) => SessionState::Gone,
+        Some(Checked { suspended: true, .. }) => SessionState::Suspended,
+        Some(Checked { live: false, .. }) => SessionState::Revoked,
+        Some(Checked {
+            session, user, role, ..
+        }) => SessionState::Live(SessionView { session, user, role }),
+    }
+}
+
+/// Where a sign-in comes from.
+pub struct Origin<'a> {
+    /// The client's address.
+    pub ip_address: &'a str,
+    /// What its program calls itself.
+    pub user_agent: Option<&'a str>,
+}
+
+/// The secrets of a session, on their way to the browser.
+pub struct Opened {
+    /// The session.
+    pub session: SessionId,
+    /// The access token.
+    pub access_token: String,
+    /// The value of the refresh cookie.
+    pub refresh: String,
+    /// The value of the session cookie.
+    pub cookie: String,
+    /// The life of both cookies.
+    pub life: Duration,
+    /// Sessions that had to make room; to be announced after the commit.
+    pub evicted: Vec<SessionId>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A secret of ours, as the browser holds it.
+pub fn digest(secret: &str) -> Option<store::Digest> {
+    CookieSecret::parse(secret).map(|secret| secret.digest())
+}
+
+/// What opens a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// A new account.
+    SignUp,
+    /// The password of an account.
+    SignIn {
+        /// For thirty days instead of seven.
+        remember_me: bool,
+    },
+}
+
+/// Opens a session in the caller's transaction, with the events of the occasion and of evictions.
+pub async fn open(
+    tx: &mut PgConnection,
+    state: &AuthState,
+    account: &Account,
+    occasion: Occasion,
+    origin: &Origin<'_>,
+) -> Result<Opened, ApiError> {
+    let AuthState { sources, config, .. } = state;
+    let now = sources.now();
+    let remember_me = matches!(occasion, Occasion::SignIn { remember_me: true });
+    let life = config.sessions.life(remember_me);
+    let session: SessionId = sources.id();
+    let (refresh, cookie) = (sources.secret(), sources.secret());
+    let new = NewSession {
+        id: session,
+        user: account.id,
+        remember_me,
+        method: "password",
+        ip_address: origin.ip_address,
+        user_agent: origin.user_agent,
+        refresh: digest(&refresh).unwrap_or_default(),
+        cookie: digest(&cookie).unwrap_or_default(),
+        expires_at: now + life,
+        absolute_expires_at: now + config.sessions.absolute,
+        now,
+    };
+    let evicted = store::insert_session(tx, &new, i64::from(config.sessions.max_per_user)).await?;
+    let mut told = vec![match occasion {
+        Occasion::SignUp => events::user_created(sources, account),
+        Occasion::SignIn { .. } => {
+            let from = (origin.ip_address, origin.user_agent.unwrap_or_default());
+            events::login(sources, session, account, from)
+        }
+    }];
+    told.extend(
+        evicted
+            .iter()
+            .map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)),
+    );
+    outbox::append::<Auth>(tx, &told).await?;
+    let access_token = sign(state, account.id, &account.email, account.role, session)?;
+    Ok(Opened {
+        session,
+        access_token,
+        refresh,
+        cookie,
+        life,
+        evicted,
+    })
+}
+
+/// An access token of a session.
+pub fn sign(
+    state: &AuthState,
+    user: shared::id::UserId,
+    email: &str,
+    role: shared::auth::Role,
+    session: SessionId,
+) -> Result<String, ApiError> {
+    let grant = Grant {
+        user,
+        email: email.to_owned(),
+        role,
+        session,
+    };
+    state.signer.access(&grant).map_err(ApiError::internal)
+}
+
+/// How long the cookies of a session that ends at `end` live.
+pub fn remaining(end: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (end - now).to_std().unwrap_or_default()
+}
+
+/// Deletes what nobody can use any more, batch by batch. Gives the number of rows; several replicas do not meet.
+pub async fn purge_sessions(db: &Db<Auth>, sources: &Sources) -> sqlx::Result<u64> {
+    let before = sources.now() - KEEP_ENDED;
+    let mut total = 0;
+    loop {
+        let mut conn = db.acquire().await?;
+        let purged = store::purge(&mut conn, before, PURGE_BATCH).await?;
+        total += purged;
+        if purged < PURGE_BATCH.unsigned_abs() {
+            return Ok(total);
+        }
+    }
+}
+
+/// The job around [`purge_sessions`]: once an hour until the process drains.
+pub async fn keep_purging(db: Db<Auth>, sources: Sources, shutdown: shared::lifecycle::Shutdown) -> anyhow::Result<()> {
+    loop {
+        let purged = purge_sessions(&db, &sources).await?;
+        if purged > 0 {
+            tracing::info!(purged, "old sessions deleted");
+        }
+        tokio::select! {
+            () = shutdown.draining() => return Ok(()),
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! All SQL of the auth service.
+//!
+//! contract: core §2.4, §2.5, §11. Secrets arrive here as SHA-256 only. The clock is the caller's: no statement asks the
+//! database for the time.
+
+use chrono::{DateTime, Utc};
+use shared::{
+    auth::Role,
+    id::{SessionId, UserId},
+};
+use sqlx::{PgConnection, PgExecutor};
+
+use super::model::{Account, Family};
+
+/// Cookies one session may have: a browser that lost its own gets another, a program that never keeps one cannot pile up.
+const COOKIES_PER_SESSION: i64 = 5;
+
+/// A digest of a secret, as stored.
+pub type Digest = [u8; 32];
+
+/// A new account.
+pub struct NewAccount<'a> {
+    pub id: UserId,
+    pub email: &'a str,
+    pub email_display: &'a str,
+    pub username: Option<&'a str>,
+    pub password_hash: &'a str,
+    pub first_name: Option<&'a str>,
+    pub last_name: Option<&'a str>,
+    pub role: Role,
+    pub now: DateTime<Utc>,
+}
+
+/// A new sign-in with its first secrets.
+pub struct NewSession<'a> {
+    pub id: SessionId,
+    pub user: UserId,
+    pub remember_me: bool,
+    pub method: &'a str,
+    pub ip_address: &'a str,
+    pub user_agent: Option<&'a str>,
+    pub refresh: Digest,
+    pub cookie: Digest,
+    pub expires_at: DateTime<Utc>,
+    pub absolute_expires_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+}
+
+/// What a claimed refresh token leads to.
+pub struct Claimed {
+    pub session: SessionId,
+    pub user: UserId,
+    pub remember_me: bool,
+    pub absolute_expires_at: DateTime<Utc>,
+    pub email: String,
+    pub role: Role,
+}
+
+/// What a session check reads.
+pub struct Checked {
+    pub session: SessionId,
+    pub user: UserId,
+    pub role: Role,
+    pub suspended: bool,
+    pub gone: bool,
+    pub live: bool,
+}
+
+/// A session that has just been ended.
+pub struct Ended {
+    pub session: SessionId,
+    pub user: UserId,
+}
+
+/// Inserts an account. The constraints `users_email_key` and `users_username_key` decide races.
+pub async fn insert_account(conn: &mut PgConnection, account: &NewAccount<'_>) -> sqlx::Result<()> {
+    let NewAccount {
+        id,
+        email,
+        email_display,
+        username,
+        password_hash,
+        first_name,
+        last_name,
+        role,
+        now,
+    } = *account;
+    sqlx::query!(
+        "insert into auth.users
+             (id, email, email_display, username, password_hash, first_name, last_name, role, last_login_at, created_at,
+              updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9)",
+        id as UserId,
+        email,
+        email_display,
+        username,
+        password_hash,
+        first_name,
+        last_name,
+        role as Role,
+        now,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// The account of this id.
+pub async fn find_account(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as!(
+        Account,
+        r#"select id as "id: UserId", email, username, first_name, last_name, role as "role: Role", is_verified,
+                  onboarding_completed_at, suspended_at, created_at, updated_at
+           from auth.users
+           where id = $1 and deleted_at is null"#,
+        id as UserId,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The stored password of the account with this address.
+pub async fn find_password(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result<Option<(UserId, String)>> {
+    let row = sqlx::query!(
+        r#"select id as "id: UserId", password_hash from auth.users where email = $1 and deleted_at is null"#,
+        email,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.id, row.password_hash)))
+}
+
+/// Notes a sign-in and locks the account, so that the limit of sessions holds for sign-ins at the same time. `None` if the
+/// account was deleted or its password changed since it was checked.
+pub async fn note_login(
+    conn: &mut PgConnection,
+    id: UserId,
+    password_hash: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as!(
+        Account,
+        r#"update auth.users
+           set last_login_at = case when suspended_at is null then $3 else last_login_at end
+           where id = $1 and password_hash = $2 and deleted_at is null
+           returning id as "id: UserId", email, username, first_name, last_name, role as "role: Role", is_verified,
+                     onboarding_completed_at, suspended_at, created_at, updated_at"#,
+        id as UserId,
+        password_hash,
+        now,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Inserts a session with its first refresh token and cookie, and ends the oldest ones beyond `max_live`, this included.
+pub async fn insert_session(
+    conn: &mut PgConnection,
+    session: &NewSession<'_>,
+    max_live: i64,
+) -> sqlx::Result<Vec<SessionId>> {
+    let NewSession {
+        id,
+        user,
+        remember_me,
+        method,
+        ip_address,
+        user_agent,
+        refresh,
+        cookie,
+        ..
+    } = session;
+    sqlx::query_scalar!(
+        r#"with opened as (
+               insert into auth.sessions
+                   (id, user_id, remember_me, auth_method, ip_address, user_agent, created_at, last_seen_at, expires_at,
+                    absolute_expires_at)
+               values ($1, $2, $3, $4, $5, $6, $11, $11, $9, $10)
+           ), token as (
+               insert into auth.refresh_tokens (token_hash, session_id, issued_at, expires_at) values ($7, $1, $11, $9)
+           ), cookie as (
+               insert into auth.session_cookies (token_hash, session_id, created_at) values ($8, $1, $11)
+           )
+           update auth.sessions
+           set revoked_at = $11, revoke_reason = 'evicted'
+           where id in (
+               select id from auth.sessions
+               where user_id = $2 and revoked_at is null and expires_at > $11
+               order by created_at desc, id desc
+               offset $12
+           )
+           returning id as "id: SessionId""#,
+        *id as SessionId,
+        *user as UserId,
+        *remember_me,
+        *method,
+        *ip_address,
+        *user_agent,
+        refresh.as_slice(),
+        cookie.as_slice(),
+        session.expires_at,
+        session.absolute_expires_at,
+        session.now,
+        (max_live - 1).max(0),
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Marks a refresh token used, if it is unused and all around it lives. Of any number of callers one gets the row.
+pub async fn claim_refresh(
+    conn: &mut PgConnection,
+    token: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        r#"update auth.refresh_tokens as token
+           set used_at = $2
+           from auth.sessions as session
+           join auth.users as account on account.id = session.user_id
+           where token.token_hash = $1 and token.used_at is null and token.expires_at > $2
+             and session.id = token.session_id and session.revoked_at is null and session.absolute_expires_at > $2
+             and account.deleted_at is null and account.suspended_at is null
+           returning session.id as "session: SessionId", session.user_id as "user: UserId", session.remember_me,
+                     session.absolute_expires_at, account.email, account.role as "role: Role""#,
+        token.as_slice(),
+        now,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Puts the next refresh token in place and lets the session slide.
+pub async fn insert_refresh(
+    conn: &mut PgConnection,
+    session: SessionId,
+    token: Digest,
+    expires_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with token as (
+             insert into auth.refresh_tokens (token_hash, session_id, issued_at, expires_at) values ($2, $1, $4, $3)
+         )
+         update auth.sessions set expires_at = $3, last_seen_at = $4 where id = $1",
+        session as SessionId,
+        token.as_slice(),
+        expires_at,
+        now,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// What is known of a refresh token that could not be claimed.
+pub async fn find_family(conn: &mut PgConnection, token: Digest) -> sqlx::Result<Option<Family>> {
+    sqlx::query_as!(
+        Family,
+        r#"select session.id as "session: SessionId", session.user_id as "user: UserId", token.used_at, token.expires_at,
+                  session.revoked_at, (account.suspended_at is not null) as "suspended!"
+           from auth.refresh_tokens as token
+           join auth.sessions as session on session.id = token.session_id
+           join auth.users as account on account.id = session.user_id
+           where token.token_hash = $1"#,
+        token.as_slice(),
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Adds a browser cookie to a live session; the oldest beyond the limit go.
+pub async fn insert_cookie(
+    conn: &mut PgConnection,
+    session: SessionId,
+    cookie: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with surplus as (
+             delete from auth.session_cookies
+             where token_hash in (
+                 select token_hash from auth.session_cookies
+                 where session_id = $1
+                 order by created_at desc
+                 offset $4
+             )
+         )
+         insert into auth.session_cookies (token_hash, session_id, created_at) values ($2, $1, $3)",
+        session as SessionId,
+        cookie.as_slice(),
+        now,
+        COOKIES_PER_SESSION - 1,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// When a live session ends unless it is refreshed, and whether its browser is to be remembered.
+pub async fn find_expiry(db: impl PgExecutor<'_>, session: SessionId) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        "select expires_at from auth.sessions where id = $1",
+        session as SessionId
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Ends live sessions named by id, by refresh token or by cookie. Repeating it ends nothing more.
+pub async fn end_sessions(
+    conn: &mut PgConnection,
+    ids: &[SessionId],
+    refresh: &[Vec<u8>],
+    cookies: &[Vec<u8>],
+    reason: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<Ended>> {
+    let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+    sqlx::query_as!(
+        Ended,
+        r#"update auth.sessions
+           set revoked_at = $5, revoke_reason = $4
+           where revoked_at is null and id in (
+               select unnest($1::uuid[])
+               union select session_id from auth.refresh_tokens where token_hash = any($2)
+               union select session_id from auth.session_cookies where token_hash = any($3)
+           )
+           returning id as "session: SessionId", user_id as "user: UserId""#,
+        &ids,
+        refresh,
+        cookies,
+        reason,
+        now,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// The session of this id and the state of its account, for the check of every request.
+pub async fn check_session(
+    db: impl PgExecutor<'_>,
+    session: SessionId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Checked>> {
+    sqlx::query_as!(
+        Checked,
+        r#"select session.id as "session: SessionId", session.user_id as "user: UserId", account.role as "role: Role",
+                  (account.suspended_at is not null) as "suspended!", (account.deleted_at is not null) as "gone!",
+                  (session.revoked_at is null and session.expires_at > $2 and session.absolute_expires_at > $2) as "live!"
+           from auth.sessions as session
+           join auth.users as account on account.id = session.user_id
+           where session.id = $1"#,
+        session as SessionId,
+        now,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The same by cookie.
+pub async fn check_cookie(
+    db: impl PgExecutor<'_>,
+    cookie: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Checked>> {
+    sqlx::query_as!(
+        Checked,
+        r#"select session.id as "session: SessionId", session.user_id as "user: UserId", account.role as "role: Role",
+                  (account.suspended_at is not null) as "suspended!", (account.deleted_at is not null) as "gone!",
+                  (session.revoked_at is null and session.expires_at > $2 and session.absolute_expires_at > $2) as "live!"
+           from auth.session_cookies as cookie
+           join auth.sessions as session on session.id = cookie.session_id
+           join auth.users as account on account.id = session.user_id
+           where cookie.token_hash = $1"#,
+        cookie.as_slice(),
+        now,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Deletes a batch of sessions that ended before `before`, with their secrets, and refresh tokens nobody can present any
+/// more. Gives the number of rows.
+pub async fn purge(conn: &mut PgConnection, before: DateTime<Utc>, batch: i64) -> sqlx::Result<u64> {
+    let sessions = sqlx::query!(
+        "delete from auth.sessions where id in (
+             select id from auth.sessions
+             where expires_at < $1 or revoked_at < $1
+             limit $2
+             for update skip locked
+         )",
+        before,
+        batch,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let tokens = sqlx::query!(
+        "delete from auth.refresh_tokens where token_hash in (
+             select token_hash from auth.refresh_tokens where expires_at < $1 limit $2 for update skip locked
+         )",
+        before,
+        batch,
+    )
+    .execute(conn)
+    .await?;
+    Ok(sessions.rows_affected() + tokens.rows_affected())
+}

@@ -1,1 +1,0 @@
-//! Health reports: live, ready and full, in the shapes of core §6.

@@ -1,0 +1,88 @@
+//! The counting itself: one bucket per subject, one atomic step, in Lua and in Rust.
+
+use std::time::Duration;
+
+use crate::redis::{
+    RedisError, Reply, Script, View,
+    script::{int_arg, key},
+};
+
+/// What a step does with the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    Peek,
+    Take,
+    Count,
+    Refund,
+}
+
+impl Step {
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::Peek => "0",
+            Self::Take => "1",
+            Self::Count => "2",
+            Self::Refund => "3",
+        }
+    }
+}
+
+/// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step.
+/// Answers: allowed, remaining, microseconds until full, microseconds until the next may pass.
+pub(super) static BUCKET: Script = Script::new(
+    "rate_limit",
+    r"
+    local interval, capacity, step = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local time = redis.call('TIME')
+    local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+    local depth = interval * capacity
+    local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+    full = math.min(full, now + depth)
+    local fits = full + interval <= now + depth
+    local before = full
+    if step == 1 and fits then full = full + interval end
+    if step == 2 then full = math.min(full + interval, now + depth) end
+    if step == 3 then full = math.max(full - interval, now) end
+    if full ~= before then
+        if full > now then
+            redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
+        else
+            redis.call('DEL', KEYS[1])
+        end
+    end
+    local wait = 0
+    if not fits then wait = before + interval - now - depth end
+    return { fits and 1 or 0, math.floor((now + depth - full) / interval), full - now, wait }
+    ",
+    count_in_process,
+);
+
+fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result<Reply, RedisError> {
+    let (key, interval, capacity, step) = (
+        key(keys, 0)?,
+        int_arg(args, 0)?.max(1),
+        int_arg(args, 1)?,
+        int_arg(args, 2)?,
+    );
+    let now = view.now_micros();
+    let depth = interval.saturating_mul(capacity);
+    let before = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
+    let fits = before.saturating_add(interval) <= now.saturating_add(depth);
+    let full = match step {
+        1 if fits => before + interval,
+        2 => (before + interval).min(now.saturating_add(depth)),
+        3 => (before - interval).max(now),
+        _ => before,
+    };
+    if full > now && full != before {
+        let life = u64::try_from(full - now).unwrap_or_default().div_ceil(1000).max(1);
+        view.set(key, full.to_string(), Some(Duration::from_millis(life)));
+    } else if full != before {
+        view.del(key);
+    }
+    let wait = if fits { 0 } else { before + interval - now - depth };
+    let remaining = (now + depth - full) / interval;
+    Ok(Reply::List(
+        [i64::from(fits), remaining, full - now, wait].map(Reply::Int).to_vec(),
+    ))
+}

@@ -1,1 +1,0 @@
-//! What every pod binary does the same way: command line, listeners, start and stop.
