@@ -2,12 +2,7 @@
 
 use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
-use shared::{
-    ApiError,
-    auth::Authenticator,
-    http::{ClientAddress, limit::address_subject},
-    id::UserId,
-};
+use shared::{ApiError, auth::Authenticator, http::ClientAddress, id::UserId};
 
 /// The caller of a search.
 #[derive(Debug, Clone)]
@@ -36,7 +31,7 @@ where
         let address = parts.extensions.get::<ClientAddress>();
         let subject = match (user, address) {
             (Some(user), _) => format!("user:{user}"),
-            (None, Some(address)) => address_subject(address.0),
+            (None, Some(address)) => format!("ip:{}", address.limit_subject()),
             (None, None) => "unknown".to_owned(),
         };
         Ok(Self {

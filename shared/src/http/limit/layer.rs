@@ -1,4 +1,4 @@
-//! Limits around routers. The limit of a whole listener is the kit's.
+//! Limits around routers and listeners.
 
 use std::{
     convert::Infallible,
@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use async_trait::async_trait;
 use axum::{
     extract::Request,
     response::{IntoResponse as _, Response},
@@ -16,8 +17,12 @@ use axum::{
 use http::{Extensions, HeaderMap, Method};
 use tower::{Layer, Service};
 
-use super::{Decision, RateLimiter, Rule, address_subject};
-use crate::{auth::Authenticator, http::client_address::ClientAddress};
+use super::{Decision, RateLimiter, Rule};
+use crate::{
+    auth::Authenticator,
+    error::ApiError,
+    http::{client_address::ClientAddress, kit::Admission},
+};
 
 /// Whom a request counts for.
 #[derive(Clone)]
@@ -42,14 +47,8 @@ impl fmt::Debug for Subject {
 
 impl Subject {
     /// The subject of a request. Without the kit around the router there is no address; then all share one bucket.
-    async fn of(
-        &self,
-        address: Option<ClientAddress>,
-        method: &Method,
-        headers: &HeaderMap,
-        extensions: &Extensions,
-    ) -> Option<String> {
-        let by_address = || address.map_or_else(|| "ip:unknown".to_owned(), |address| address_subject(address.0));
+    async fn of(&self, address: Option<ClientAddress>, method: &Method, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
+        let by_address = || format!("ip:{}", address.map(|address| address.limit_subject()).unwrap_or_default());
         match self {
             Self::Address => Some(by_address()),
             Self::Caller(authenticator) => match authenticator.0.user(method, headers).await {
@@ -78,20 +77,13 @@ impl Limits {
 
 impl From<Rule> for Limits {
     fn from(rule: Rule) -> Self {
-        Self {
-            reads: rule,
-            writes: rule,
-        }
+        Self { reads: rule, writes: rule }
     }
 }
 
 /// Limits the routes it is put around: `router.layer(limit::layer(limiter, limits, Subject::Caller(authenticator)))`.
 pub fn layer(limiter: RateLimiter, limits: impl Into<Limits>, subject: Subject) -> LimitLayer {
-    LimitLayer(Arc::new(Rules {
-        limiter,
-        limits: limits.into(),
-        subject,
-    }))
+    LimitLayer(Arc::new(Rules { limiter, limits: limits.into(), subject }))
 }
 
 /// See [`layer`].
@@ -118,10 +110,7 @@ impl<S> Layer<S> for LimitLayer {
     type Service = LimitService<S>;
 
     fn layer(&self, inner: S) -> LimitService<S> {
-        LimitService {
-            rules: Arc::clone(&self.0),
-            inner,
-        }
+        LimitService { rules: Arc::clone(&self.0), inner }
     }
 }
 
@@ -152,13 +141,9 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let decision = rules
-                .decide(parts.method.clone(), &parts.headers, &parts.extensions)
-                .await;
+            let decision = rules.decide(parts.method.clone(), &parts.headers, &parts.extensions).await;
             let request = Request::from_parts(parts, body);
-            let Some(decision) = decision else {
-                return inner.call(request).await;
-            };
+            let Some(decision) = decision else { return inner.call(request).await };
             match decision.into_result() {
                 Err(refusal) => Ok(refusal.into_response()),
                 Ok(decision) => {
@@ -168,5 +153,50 @@ where
                 }
             }
         })
+    }
+}
+
+/// The limit of a whole listener, for the kit: one rule per caller.
+#[derive(Debug, Clone)]
+pub struct ListenerLimit {
+    limiter: RateLimiter,
+    rule: Rule,
+    subject: Subject,
+    legacy_headers: bool,
+}
+
+impl ListenerLimit {
+    /// A limit for all routes but health.
+    pub fn new(limiter: RateLimiter, rule: Rule, subject: Subject) -> Self {
+        Self { limiter, rule, subject, legacy_headers: false }
+    }
+
+    /// Also sends `X-RateLimit-*`, as the gateway always did (core §1.10).
+    #[must_use]
+    pub fn with_legacy_headers(mut self) -> Self {
+        self.legacy_headers = true;
+        self
+    }
+}
+
+#[async_trait]
+impl Admission for ListenerLimit {
+    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError> {
+        // for counting it does not matter whether a cookie may be used with the request's own method
+        let subject = self.subject.of(Some(client), &Method::GET, headers, &Extensions::new()).await;
+        let Some(subject) = subject else { return Ok(HeaderMap::new()) };
+        let decision = self.limiter.check(&self.rule, &subject).await;
+        let legacy = if self.legacy_headers { Some(decision.legacy_headers()) } else { None };
+        match decision.into_result() {
+            Ok(decision) => {
+                let mut told: HeaderMap = decision.headers().into_iter().collect();
+                told.extend(legacy.into_iter().flatten());
+                Ok(told)
+            }
+            Err(refusal) => {
+                let headers = legacy.into_iter().flatten();
+                Err(headers.fold(refusal, |error, (name, value)| error.with_header(name, value)))
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use self::bucket::{BUCKET, Step};
 pub use self::{
     decision::Decision,
-    layer::{LimitLayer, Limits, Subject, layer},
+    layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
 use crate::{config::Reader, redis::Redis};
 
