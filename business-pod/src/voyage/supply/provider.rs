@@ -93,31 +93,41 @@ pub enum ProviderError {
     Bug(#[source] anyhow::Error),
 }
 
-impl From<ProviderError> for ApiError {
-    fn from(error: ProviderError) -> Self {
+impl ProviderError {
+    /// What the client is told. The cause goes to the log.
+    pub fn refusal(&self) -> ApiError {
         let unavailable = "PROVIDER_UNAVAILABLE";
-        match error {
-            ProviderError::NotFound => Self::not_found("Offer not found"),
-            ProviderError::Invalid(field) => Self::bad_request(format!("Invalid {field}")),
-            ProviderError::NoAvailability => Self::conflict("ITEM_UNAVAILABLE", "Item no longer available"),
-            ProviderError::OfferExpired => Self::conflict("OFFER_EXPIRED", "Offer expired"),
-            ProviderError::PriceChanged(_) => Self::conflict("PRICE_CHANGED", "Price changed"),
-            ProviderError::RateLimited { retry_after } => Self::new(
+        match self {
+            Self::NotFound => ApiError::not_found("Offer not found"),
+            Self::Invalid(field) => ApiError::bad_request(format!("Invalid {field}")),
+            Self::NoAvailability => ApiError::conflict("ITEM_UNAVAILABLE", "Item no longer available"),
+            Self::OfferExpired => ApiError::conflict("OFFER_EXPIRED", "Offer expired"),
+            Self::PriceChanged(_) => ApiError::conflict("PRICE_CHANGED", "Price changed"),
+            Self::RateLimited { retry_after } => ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 unavailable,
                 "Travel provider is busy, please try again",
             )
-            .with_retry_after(retry_after),
-            ProviderError::Timeout => Self::new(
+            .with_retry_after(*retry_after),
+            Self::Timeout => ApiError::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "PROVIDER_TIMEOUT",
                 "Travel provider did not answer in time",
             ),
-            ProviderError::Unauthorized | ProviderError::Unavailable(_) => {
-                Self::new(StatusCode::BAD_GATEWAY, unavailable, "Travel provider unavailable").with_cause(error)
+            Self::Unauthorized => ApiError::new(StatusCode::BAD_GATEWAY, unavailable, "Travel provider unavailable")
+                .with_cause(anyhow::anyhow!("{self}")),
+            Self::Unavailable(cause) => {
+                ApiError::new(StatusCode::BAD_GATEWAY, unavailable, "Travel provider unavailable")
+                    .with_cause(anyhow::anyhow!("{self}: {cause:#}"))
             }
-            ProviderError::Bug(cause) => Self::internal(cause),
+            Self::Bug(cause) => ApiError::internal(anyhow::anyhow!("{self}: {cause:#}")),
         }
+    }
+}
+
+impl From<ProviderError> for ApiError {
+    fn from(error: ProviderError) -> Self {
+        error.refusal()
     }
 }
 

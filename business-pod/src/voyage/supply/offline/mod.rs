@@ -199,7 +199,10 @@ impl Provider for Offline {
 #[async_trait]
 impl Flights for Offline {
     async fn search(&self, query: &FlightQuery, now: DateTime<Utc>) -> Result<Vec<FlightOffer>, ProviderError> {
-        self.offers(query, now)
+        // some milliseconds of arithmetic, more at first use, when the reference data is unpacked
+        let (provider, query) = (self.clone(), query.clone());
+        let search = tokio::task::spawn_blocking(move || provider.offers(&query, now));
+        search.await.map_err(|error| ProviderError::Bug(error.into()))?
     }
 
     /// The offer as it was quoted; the end of its validity is that of a quote at the end of its hour.
@@ -232,11 +235,12 @@ impl Flights for Offline {
 #[async_trait]
 impl Places for Offline {
     async fn suggest(&self, query: &PlaceQuery) -> Result<Vec<Location>, ProviderError> {
-        Ok(PlaceIndex::get()
-            .find(query)
-            .iter()
-            .map(|(_, place)| place.location())
-            .collect())
+        let query = query.clone();
+        let search = tokio::task::spawn_blocking(move || {
+            let found = PlaceIndex::get().find(&query);
+            found.iter().map(|(_, place)| place.location()).collect()
+        });
+        search.await.map_err(|error| ProviderError::Bug(error.into()))
     }
 }
 
@@ -254,10 +258,16 @@ struct Journey {
 fn journeys(query: &FlightQuery) -> Vec<Journey> {
     let pairs = pairs(&query.origins, &query.destinations);
     let premium = query.cabin != Cabin::Economy;
-    let mut lists: Vec<_> = pairs
-        .into_iter()
-        .map(|(from, to)| pair_journeys(from, to, query, premium).into_iter())
-        .collect();
+    let several = pairs.len() > 1;
+    let list = |(from, to)| {
+        let mut list = pair_journeys(from, to, query, premium);
+        if several {
+            // only a part of each list is wanted: direct flights first, then from all over the day
+            list.sort_by_key(|journey| (journey.there.flights.len(), journey.outbound * 5 % 14, journey.outbound));
+        }
+        list.into_iter()
+    };
+    let mut lists: Vec<_> = pairs.into_iter().map(list).collect();
     let mut chosen = Vec::new();
     while chosen.len() < MOST {
         let before = chosen.len();

@@ -183,7 +183,7 @@ impl Search {
     fn one_change(&self) -> Vec<Itinerary> {
         let mut found = Vec::new();
         for (carrier, hub) in self.ways() {
-            if found.len() >= MOST * 2 {
+            if found.len() >= MOST {
                 break;
             }
             let first = Route {
@@ -221,8 +221,8 @@ impl Search {
                 }
                 let home = [self.from.country.code, self.to.country.code].contains(&carrier.country.code);
                 let mut draw = pair("way", carrier, self.from, self.to);
-                let weight = way / self.km * if home { 0.85 } else { 1.0 } + draw.within(0.0, 0.15)
-                    - f64::from(hub.rank) / 5_000.0;
+                let length = way / self.km * if home { 0.85 } else { 1.0 };
+                let weight = length + draw.within(0.0, 0.15) - f64::from(hub.rank) / 2_000.0;
                 // whole numbers sort without surprises
                 ways.push((thousandths(weight), carrier, hub));
             }
@@ -306,6 +306,7 @@ impl Search {
         let Some((first, others)) = routes.split_first() else {
             return Vec::new();
         };
+        let others: Vec<(&Route, Vec<u32>)> = others.iter().map(|route| (route, route.slots())).collect();
         let departures = first
             .slots()
             .into_iter()
@@ -313,8 +314,8 @@ impl Search {
         let journeys = departures.filter_map(|flight| {
             let mut arrival = flight.arrives;
             let mut flights = vec![flight];
-            for route in others {
-                let next = route.connecting(arrival).into_iter().next()?;
+            for (route, slots) in &others {
+                let next = route.connecting(slots, arrival)?;
                 arrival = next.arrives;
                 flights.push(next);
             }

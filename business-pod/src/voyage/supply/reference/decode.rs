@@ -42,7 +42,7 @@ fn decode(text: &'static str) -> anyhow::Result<Reference> {
         .map(country)
         .collect::<anyhow::Result<Vec<_>>>()?;
     let countries: &'static [Country] = Box::leak(countries.into_boxed_slice());
-    let countries: HashMap<&str, &'static Country> = countries.iter().map(|country| (country.code, country)).collect();
+    let country_of: HashMap<&str, &'static Country> = countries.iter().map(|country| (country.code, country)).collect();
     let zones = section("zones")?
         .into_iter()
         .map(zone)
@@ -64,7 +64,7 @@ fn decode(text: &'static str) -> anyhow::Result<Reference> {
             icao,
             name,
             city,
-            country: countries
+            country: country_of
                 .get(country)
                 .with_context(|| format!("{iata}: unknown country"))?,
             latitude: latitude.parse()?,
@@ -107,7 +107,7 @@ fn decode(text: &'static str) -> anyhow::Result<Reference> {
             iata,
             icao,
             name,
-            country: countries
+            country: country_of
                 .get(country)
                 .with_context(|| format!("{iata}: unknown country"))?,
             kind: match kind {
@@ -133,6 +133,7 @@ fn decode(text: &'static str) -> anyhow::Result<Reference> {
         }
     }
     Ok(Reference {
+        countries,
         airports: airports.iter().collect(),
         metros,
         carriers,

@@ -130,6 +130,7 @@ pub struct Carrier {
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Reference {
+    countries: &'static [Country],
     airports: Vec<&'static Airport>,
     metros: Vec<Metro>,
     carriers: Vec<Carrier>,
@@ -153,6 +154,11 @@ impl Reference {
     /// The data; unpacked by the first caller (some milliseconds).
     pub fn get() -> &'static Self {
         &REFERENCE
+    }
+
+    /// Every country, in the order of their codes.
+    pub const fn countries(&self) -> &'static [Country] {
+        self.countries
     }
 
     /// Every airport, in the order of their codes.
