@@ -12,23 +12,26 @@ use axum::{
 use shared::{
     ApiError,
     auth::AuthUser,
-    http::{ClientAddress, limit::address_subject},
+    http::ClientAddress,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{VoyageState, booking, cart, checkout};
+use super::{
+    VoyageState, booking, cart, checkout,
+    search::{self, SearchState},
+};
 
 /// Everything under `/api/v1`. The kit maps `/api/X` to it.
-pub fn router(state: &VoyageState) -> OpenApiRouter {
+pub fn router(state: &VoyageState, search: &SearchState) -> OpenApiRouter {
     OpenApiRouter::new()
-        .nest("/api/v1", api())
+        .nest("/api/v1", api(search))
         .layer(middleware::from_fn_with_state(state.clone(), limit))
         .with_state(state.clone())
 }
 
 /// The same again under `/api/v1/voyage`, where every route wants a signed-in caller (voyage §1). Not in the document.
-pub fn token_only_router(state: &VoyageState) -> Router {
-    let (api, _) = api().split_for_parts();
+pub fn token_only_router(state: &VoyageState, search: &SearchState) -> Router {
+    let (api, _) = api(search).split_for_parts();
     Router::new()
         .nest("/api/v1/voyage", api)
         .layer(middleware::from_fn_with_state(state.clone(), require_user))
@@ -36,7 +39,19 @@ pub fn token_only_router(state: &VoyageState) -> Router {
         .with_state(state.clone())
 }
 
-fn api() -> OpenApiRouter<VoyageState> {
+/// The document of all of them.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let searches = OpenApiRouter::new().nest("/api/v1", search::documented()).into_openapi();
+    let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
+    document.merge(searches);
+    document
+}
+
+fn api(search: &SearchState) -> OpenApiRouter<VoyageState> {
+    documented().merge(search::router(search.clone()))
+}
+
+fn documented() -> OpenApiRouter<VoyageState> {
     use cart::handlers::{self as carts, alias};
 
     OpenApiRouter::new()
@@ -67,7 +82,7 @@ async fn limit(State(state): State<VoyageState>, address: ClientAddress, request
     let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
     let decision = match caller {
         Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
-        None => state.limiter.check(&state.config.anonymous_rule, &address_subject(address.0)).await,
+        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
     };
     let decision = match decision.into_result() {
         Ok(decision) => decision,

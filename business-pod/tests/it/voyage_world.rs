@@ -17,6 +17,7 @@ use business_pod::{
     },
     voyage::{
         self, PricePolicy, Voyage, VoyageConfig, VoyageState, Wake, reconcile,
+        search::{SearchConfig, SearchState},
         supply::{
             Offers, Provider, ProviderError, Router,
             flight::{Cabin, FlightFilters, FlightOffer, FlightQuery, Passengers},
@@ -322,20 +323,38 @@ impl World {
         config.user_rule.max = 100_000;
         change(&mut config);
         let limiter = RateLimiter::new(Redis::memory(), LimitConfig::default());
+        let (db, auth, providers) = (Db::<Voyage>::new(pool.clone()), issuer.authenticator(), Router::new(vec![supply.clone()]));
+        let search = SearchState::new(
+            db.clone(),
+            providers.clone(),
+            auth.clone(),
+            limiter.clone(),
+            sources.clone(),
+            SearchConfig::default(),
+        );
         let state = VoyageState {
-            db: Db::<Voyage>::new(pool.clone()),
+            db,
             sources,
-            auth: issuer.authenticator(),
+            auth,
             payments: payments.clone(),
-            offers: Offers::new(Router::new(vec![supply.clone()])),
+            offers: Offers::new(providers),
+            search,
             tasks: Tasks::new(Shutdown::new()),
             limiter,
             config: Arc::new(config),
             wake: Wake::default(),
         };
-        let (routes, _) = voyage::router(&state).split_for_parts();
+        let search = SearchState::new(
+            state.db.clone(),
+            Router::new(vec![supply.clone()]),
+            state.auth.clone(),
+            state.limiter.clone(),
+            state.sources.clone(),
+            SearchConfig::default(),
+        );
+        let (routes, _) = voyage::router(&state, &search).split_for_parts();
         let app = Kit::new("voyage", &HttpConfig::default(), None)
-            .wrap(routes.merge(voyage::token_only_router(&state)));
+            .wrap(routes.merge(voyage::token_only_router(&state, &search)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });

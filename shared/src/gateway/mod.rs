@@ -23,7 +23,13 @@ use url::Url;
 pub use probe::{Dependency, DependencyState};
 pub use routes::Target;
 
-use crate::{config::Reader, http::client_address::TrustedProxies, lifecycle::Tasks};
+use crate::{
+    config::Reader,
+    health::{Check, Finding, Health, Kind, Status},
+    http::client_address::TrustedProxies,
+    lifecycle::Tasks,
+    telemetry::VERSION,
+};
 
 /// Where the services are. A service without an address is served by the pod itself.
 #[derive(Debug, Clone)]
@@ -41,13 +47,20 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// Reads the addresses of the services that `local` does not name. `default_of` gives the development address.
-    pub fn read(reader: &mut Reader, local: &[Target], default_of: impl Fn(Target) -> String) -> Self {
+    /// Reads the addresses of the services that are not `local`.
+    pub fn read(reader: &mut Reader, local: &[Target]) -> Self {
         let mut targets = BTreeMap::new();
         for target in Target::ALL.into_iter().filter(|target| !local.contains(target)) {
-            let text = reader.or(target.setting(), default_of(target), target.help());
+            let default = if reader.production() {
+                format!("http://{}:8080", target.pod())
+            } else {
+                let (setting, port) = target.development_port();
+                let port = reader.text_now(setting).unwrap_or_else(|| port.to_string());
+                format!("http://127.0.0.1:{port}")
+            };
+            let text = reader.or(target.setting(), default, target.help());
             match Url::parse(&text) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {
+                Ok(url) if url.scheme() == "http" && url.host().is_some() => {
                     targets.insert(target, url);
                 }
                 _ => reader.problem(format!("{}: `{text}` is not an http address", target.setting())),
@@ -150,6 +163,32 @@ impl Gateway {
     /// What is known of the remote services, for the health report.
     pub fn dependencies(&self) -> Vec<Dependency> {
         probe::snapshot(self)
+    }
+
+    /// The gateway's own health (core §6.3): its dependencies as last seen; degraded answers 200.
+    pub fn health(&self) -> Health {
+        let targets = if self.0.config.skip_probes {
+            Vec::new()
+        } else {
+            self.0.upstreams.keys().copied().collect()
+        };
+        let checks = targets.into_iter().map(|target| {
+            let gateway = self.clone();
+            let probe = move || {
+                let state = gateway
+                    .0
+                    .upstreams
+                    .get(&target)
+                    .map(|upstream| upstream.state.get())
+                    .unwrap_or_default();
+                std::future::ready(match state.healthy {
+                    Some(false) => Finding::new(Status::Unhealthy, "does not answer"),
+                    Some(true) | None => Finding::new(Status::Healthy, "answers"),
+                })
+            };
+            Check::new(target.name(), Kind::InternalService, target.critical(), probe)
+        });
+        Health::new("gateway-service", VERSION, checks.collect()).degraded_is_ok()
     }
 
     /// Whether the health report leaves the services out.

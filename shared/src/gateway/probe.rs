@@ -38,7 +38,7 @@ impl StateCell {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    fn get(&self) -> DependencyState {
+    pub(super) fn get(&self) -> DependencyState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

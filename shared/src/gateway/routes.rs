@@ -43,6 +43,25 @@ impl Target {
         }
     }
 
+    /// The pod it runs in, which is its host name in the stack.
+    pub const fn pod(self) -> &'static str {
+        match self {
+            Self::Auth | Self::User => "core-pod",
+            Self::Voyage | Self::Payment | Self::Ai => "business-pod",
+        }
+    }
+
+    /// The variable of its own port in development, and the port.
+    pub const fn development_port(self) -> (&'static str, u16) {
+        match self {
+            Self::Auth => ("AUTH_PORT", 3001),
+            Self::User => ("USER_PORT", 3002),
+            Self::Voyage => ("VOYAGE_PORT", 3003),
+            Self::Payment => ("PAYMENT_PORT", 3004),
+            Self::Ai => ("AI_PORT", 3005),
+        }
+    }
+
     pub(super) const fn help(self) -> &'static str {
         match self {
             Self::Auth => "address of the auth service",

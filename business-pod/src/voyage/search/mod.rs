@@ -138,10 +138,14 @@ impl SearchState {
 
 /// The routes, relative to `/api/v1`.
 pub fn router<S: Clone + Send + Sync + 'static>(state: SearchState) -> OpenApiRouter<S> {
+    documented().with_state(state)
+}
+
+/// The routes before they have their state, for the document.
+pub fn documented() -> OpenApiRouter<SearchState> {
     OpenApiRouter::new()
         .routes(routes!(flights::search))
         .routes(routes!(locations::search))
         .routes(routes!(locations::airports))
         .routes(routes!(locations::airports_alias))
-        .with_state(state)
 }

@@ -235,6 +235,14 @@ impl Kit {
             router: merged.fallback_service(nobody),
         })
     }
+
+    /// Completes a listener like [`Kit::front`], but what no local route answers goes to `remote`: the gateway's routes,
+    /// wrapped by the [`Kit::routes`] of a [`Kit::proxying`] kit.
+    pub fn front_of_gateway(&self, merged: Router, remote: Router) -> Router {
+        Router::new().fallback_service(Rewriting {
+            router: merged.fallback_service(remote),
+        })
+    }
 }
 
 /// 404 for unknown paths and for wrong methods on known ones (core §1.2, experience D2).
