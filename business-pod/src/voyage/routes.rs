@@ -9,11 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing,
 };
-use shared::{
-    ApiError,
-    auth::AuthUser,
-    http::ClientAddress,
-};
+use shared::{ApiError, auth::AuthUser, http::ClientAddress};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{VoyageState, booking, cart, checkout, search};
@@ -65,10 +61,26 @@ fn api(state: &VoyageState) -> OpenApiRouter<VoyageState> {
 
 /// Counts the request: by account where there is one, else by address. Who only claims to be somebody is counted by address.
 async fn limit(State(state): State<VoyageState>, address: ClientAddress, request: Request, next: Next) -> Response {
-    let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
+    let caller = state
+        .auth
+        .0
+        .user(request.method(), request.headers())
+        .await
+        .ok()
+        .flatten();
     let decision = match caller {
-        Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
-        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
+        Some(caller) => {
+            state
+                .limiter
+                .check(&state.config.user_rule, &format!("user:{}", caller.user))
+                .await
+        }
+        None => {
+            state
+                .limiter
+                .check(&state.config.anonymous_rule, &address.limit_subject())
+                .await
+        }
     };
     let decision = match decision.into_result() {
         Ok(decision) => decision,
