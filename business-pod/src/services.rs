@@ -98,6 +98,7 @@ impl Services {
             offers: Offers::new(supply),
             tasks: tasks.clone(),
             limiter: limiter.clone(),
+            search: search.clone(),
             config: Arc::new(config.voyage.clone()),
             wake: Wake::default(),
         };
@@ -143,11 +144,6 @@ impl Services {
             voyage::handler(&self.voyage),
         );
         voyage::workers(&self.voyage);
-        let searches = self.search.log().clone();
-        tasks.supervise("voyage-searches", move |shutdown| {
-            let searches = searches.clone();
-            async move { searches.run(shutdown).await }
-        });
 
         let payments = &self.payment.payments;
         let consumer = PaymentConsumer(payments.clone());

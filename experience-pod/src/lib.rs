@@ -45,7 +45,7 @@ impl Pod for ExperiencePod {
     }
 
     async fn serve(config: Config, listeners: Listeners, tasks: Tasks) -> anyhow::Result<()> {
-        let redis = Redis::connect(&config.redis);
+        let redis = Redis::connect(&config.redis)?;
         let limiter = limit::RateLimiter::new(redis, config.limits);
         let gateway = Gateway::new(config.gateway, config.http.trusted_proxies.clone(), tasks.clone());
         gateway.start_probes();

@@ -35,7 +35,7 @@ pub use self::{
     reconcile::{Wake, workers},
     routes::{openapi, router, token_only_router},
 };
-use self::supply::Offers;
+use self::{search::SearchState, supply::Offers};
 use crate::payment::client::PaymentClient;
 
 /// The voyage service as an owner of a schema.
@@ -65,6 +65,8 @@ pub struct VoyageState {
     pub payments: Arc<dyn PaymentClient>,
     /// What was quoted.
     pub offers: Offers,
+    /// What searches need.
+    pub search: SearchState,
     /// Where work goes that a hung-up client must not cut off.
     pub tasks: Tasks,
     /// Counts requests.

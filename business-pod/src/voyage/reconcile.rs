@@ -50,6 +50,11 @@ impl Wake {
 pub fn workers(state: &VoyageState) {
     let prompt = state.clone();
     state.tasks.supervise("voyage-prompt", move |shutdown| prompt_loop(prompt.clone(), shutdown));
+    let log = state.search.log().clone();
+    state.tasks.supervise("voyage-search-log", move |shutdown| {
+        let log = log.clone();
+        async move { log.run(shutdown).await }
+    });
     let slow = state.clone();
     state.tasks.supervise("voyage-reconciler", move |shutdown| slow_loop(slow.clone(), shutdown));
 }

@@ -323,12 +323,22 @@ impl World {
         config.user_rule.max = 100_000;
         change(&mut config);
         let limiter = RateLimiter::new(Redis::memory(), LimitConfig::default());
+        let (db, auth, providers) = (Db::<Voyage>::new(pool.clone()), issuer.authenticator(), Router::new(vec![supply.clone()]));
+        let search = SearchState::new(
+            db.clone(),
+            providers.clone(),
+            auth.clone(),
+            limiter.clone(),
+            sources.clone(),
+            SearchConfig::default(),
+        );
         let state = VoyageState {
-            db: Db::<Voyage>::new(pool.clone()),
+            db,
             sources,
-            auth: issuer.authenticator(),
+            auth,
             payments: payments.clone(),
-            offers: Offers::new(Router::new(vec![supply.clone()])),
+            offers: Offers::new(providers),
+            search,
             tasks: Tasks::new(Shutdown::new()),
             limiter,
             config: Arc::new(config),

@@ -6,6 +6,9 @@
     reason = "tests may panic"
 )]
 
+mod embedded;
+mod postgres;
 mod receiver;
+mod servers;
 mod stripe;
 mod stripe_webhooks;

@@ -306,6 +306,7 @@ impl Search {
         let Some((first, others)) = routes.split_first() else {
             return Vec::new();
         };
+        let others: Vec<(&Route, Vec<u32>)> = others.iter().map(|route| (route, route.slots())).collect();
         let departures = first
             .slots()
             .into_iter()
@@ -313,8 +314,8 @@ impl Search {
         let journeys = departures.filter_map(|flight| {
             let mut arrival = flight.arrives;
             let mut flights = vec![flight];
-            for route in others {
-                let next = route.connecting(arrival).into_iter().next()?;
+            for (route, slots) in &others {
+                let next = route.connecting(slots, arrival)?;
                 arrival = next.arrives;
                 flights.push(next);
             }
