@@ -80,14 +80,26 @@ impl Config {
         let payment = PaymentConfig::read(reader);
         let voyage = VoyageConfig::read(reader, payment.livemode, http.secure_cookies);
         Self {
-            environment: if reader.production() { "production" } else { "development" },
+            environment: if reader.production() {
+                "production"
+            } else {
+                "development"
+            },
             identity: RemoteIdentityConfig::read(reader, "business-pod"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),
             bursts: Bursts {
-                voyage: rate_limit_rule!(reader, "VOYAGE_BURST", Rule::new("burst.voyage", 20, SECOND).with_burst(15)),
-                payment: rate_limit_rule!(reader, "PAYMENT_BURST", Rule::new("burst.payment", 15, SECOND).with_burst(20)),
+                voyage: rate_limit_rule!(
+                    reader,
+                    "VOYAGE_BURST",
+                    Rule::new("burst.voyage", 20, SECOND).with_burst(15)
+                ),
+                payment: rate_limit_rule!(
+                    reader,
+                    "PAYMENT_BURST",
+                    Rule::new("burst.payment", 15, SECOND).with_burst(20)
+                ),
             },
             databases: Databases {
                 voyage: DatabaseConfig::read(reader, "VOYAGE"),
@@ -111,6 +123,9 @@ impl Config {
 /// Tests only: never heeded in production, absent from production builds.
 #[cfg(feature = "embedded")]
 fn fault_point(reader: &mut Reader) -> Option<String> {
-    let name = reader.text("FAULT_POINT", "tests only: the step at which the process dies; not in production builds");
+    let name = reader.text(
+        "FAULT_POINT",
+        "tests only: the step at which the process dies; not in production builds",
+    );
     name.filter(|_| !reader.production())
 }

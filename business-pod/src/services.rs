@@ -71,7 +71,9 @@ impl Services {
             .timeout(Duration::from_secs(5))
             .build()
             .context("failed to build the HTTP client")?;
-        let identity = config.identity.build(&http, redis.clone(), &config.http.cors_origins, sources.clone());
+        let identity = config
+            .identity
+            .build(&http, redis.clone(), &config.http.cors_origins, sources.clone());
         let authenticator: Authenticator = identity.authenticator.clone();
 
         let payment_db = Db::<Payment>::connect_lazy(&config.databases.payment);
@@ -131,12 +133,26 @@ impl Services {
         let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());
         tasks.spawn("topics", async move { keep_topics(&kafka, &shutdown).await });
 
-        self.events(config, tasks, ["voyage-relay", "voyage-consumer"], &self.voyage.db, &self.voyage_events, voyage::handler(&self.voyage));
+        self.events(
+            config,
+            tasks,
+            ["voyage-relay", "voyage-consumer"],
+            &self.voyage.db,
+            &self.voyage_events,
+            voyage::handler(&self.voyage),
+        );
         voyage::workers(&self.voyage);
 
         let payments = &self.payment.payments;
         let consumer = PaymentConsumer(payments.clone());
-        self.events(config, tasks, ["payment-relay", "payment-consumer"], payments.db(), &self.payment_events, consumer);
+        self.events(
+            config,
+            tasks,
+            ["payment-relay", "payment-consumer"],
+            payments.db(),
+            &self.payment_events,
+            consumer,
+        );
         let payments = payments.clone();
         tasks.supervise("payment-worker", move |shutdown| payments.clone().work(shutdown));
     }
@@ -170,7 +186,11 @@ impl Services {
         let pod_health = here(Health::of_pod(BusinessPod::NAME, "Business Pod", parts));
 
         let voyage_kit = Kit::new(Voyage::NAME, &config.http, Some(self.burst_guard(config.bursts.voyage)));
-        let payment_kit = Kit::new(Payment::NAME, &config.http, Some(self.burst_guard(config.bursts.payment)));
+        let payment_kit = Kit::new(
+            Payment::NAME,
+            &config.http,
+            Some(self.burst_guard(config.bursts.payment)),
+        );
         let webhook_kit = Kit::new(Payment::NAME, &config.http, None);
         let pod_kit = Kit::new(BusinessPod::NAME, &config.http, None);
 
@@ -197,8 +217,9 @@ impl Services {
                 .merge(health::routes(voyage_health.clone()))
                 .merge(health::alias("/api/v1/health", voyage_health.clone())),
         );
-        let payment_alone =
-            payment_kit.routes(payment().merge(payment::health::routes(&payment_health))).merge(webhook());
+        let payment_alone = payment_kit
+            .routes(payment().merge(payment::health::routes(&payment_health)))
+            .merge(webhook());
         Routes {
             public: pod_kit.front(public),
             voyage: voyage_kit.front(voyage_alone),
