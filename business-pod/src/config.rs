@@ -16,6 +16,7 @@ use shared::{
 };
 
 use crate::{
+    ai::AiConfig,
     payment::PaymentConfig,
     voyage::{VoyageConfig, search::SearchConfig},
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub offline_price_drift: bool,
     /// Payments.
     pub payment: PaymentConfig,
+    /// Recommendations.
+    pub ai: AiConfig,
     /// Where this process dies, for the tests that restart it.
     #[cfg(feature = "embedded")]
     pub fault_point: Option<String>,
@@ -59,6 +62,8 @@ pub struct Databases {
     pub voyage: DatabaseConfig,
     /// The schema `payment`.
     pub payment: DatabaseConfig,
+    /// The schema `ai`.
+    pub ai: DatabaseConfig,
 }
 
 /// Guards against bursts from one address, beside the limits of single routes.
@@ -68,6 +73,8 @@ pub struct Bursts {
     pub voyage: Rule,
     /// 15 a second.
     pub payment: Rule,
+    /// 10 a second.
+    pub ai: Rule,
 }
 
 /// A second.
@@ -80,20 +87,35 @@ impl Config {
         let payment = PaymentConfig::read(reader);
         let voyage = VoyageConfig::read(reader, payment.livemode, http.secure_cookies);
         Self {
-            environment: if reader.production() { "production" } else { "development" },
+            environment: if reader.production() {
+                "production"
+            } else {
+                "development"
+            },
             identity: RemoteIdentityConfig::read(reader, "business-pod"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),
             bursts: Bursts {
-                voyage: rate_limit_rule!(reader, "VOYAGE_BURST", Rule::new("burst.voyage", 20, SECOND).with_burst(15)),
-                payment: rate_limit_rule!(reader, "PAYMENT_BURST", Rule::new("burst.payment", 15, SECOND).with_burst(20)),
+                voyage: rate_limit_rule!(
+                    reader,
+                    "VOYAGE_BURST",
+                    Rule::new("burst.voyage", 20, SECOND).with_burst(15)
+                ),
+                payment: rate_limit_rule!(
+                    reader,
+                    "PAYMENT_BURST",
+                    Rule::new("burst.payment", 15, SECOND).with_burst(20)
+                ),
+                ai: rate_limit_rule!(reader, "AI_BURST", Rule::new("burst.ai", 10, SECOND).with_burst(20)),
             },
             databases: Databases {
                 voyage: DatabaseConfig::read(reader, "VOYAGE"),
                 payment: DatabaseConfig::read(reader, "PAYMENT"),
+                ai: DatabaseConfig::read(reader, "AI"),
             },
             search: SearchConfig::read(reader),
+            ai: AiConfig::read(reader),
             offline_price_drift: reader.or(
                 "OFFLINE_PRICE_DRIFT",
                 false,
@@ -111,6 +133,9 @@ impl Config {
 /// Tests only: never heeded in production, absent from production builds.
 #[cfg(feature = "embedded")]
 fn fault_point(reader: &mut Reader) -> Option<String> {
-    let name = reader.text("FAULT_POINT", "tests only: the step at which the process dies; not in production builds");
+    let name = reader.text(
+        "FAULT_POINT",
+        "tests only: the step at which the process dies; not in production builds",
+    );
     name.filter(|_| !reader.production())
 }

@@ -6,8 +6,8 @@
 pub mod client;
 pub mod config;
 pub mod events;
-pub mod health;
 mod handlers;
+pub mod health;
 mod intents;
 mod model;
 mod refunds;
@@ -103,14 +103,18 @@ const BASES: [&str; 2] = ["/api/v1/payment", "/api/v1/payments"];
 /// The routes for callers, under both bases.
 pub fn router(state: &PaymentState) -> Router {
     let routes = || Router::from(documented()).with_state(state.clone());
-    BASES.iter().fold(Router::new(), |router, base| router.nest(base, routes()))
+    BASES
+        .iter()
+        .fold(Router::new(), |router, base| router.nest(base, routes()))
 }
 
 /// The route for Stripe, under both bases. Apart from the others because no limit of a client's address may stand before
 /// it, and because its size has a limit of its own.
 pub fn webhook_router(payments: &Payments) -> Router {
     let routes = || Router::from(documented_webhook()).with_state(payments.clone());
-    BASES.iter().fold(Router::new(), |router, base| router.nest(base, routes()))
+    BASES
+        .iter()
+        .fold(Router::new(), |router, base| router.nest(base, routes()))
 }
 
 /// The document of all of them.
