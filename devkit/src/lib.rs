@@ -5,10 +5,20 @@
 //!
 //! | Module | What it starts |
 //! |---|---|
+//! | [`embedded`] | all of them for one checkout, in one background process |
+//! | [`kafka`] | librdkafka's mock cluster of three brokers |
+//! | [`postgres`] | the PostgreSQL binaries of this machine |
+//! | [`proxy`] | a TCP proxy that can be cut, stalled and slowed |
 //! | [`redis`] | real Redis servers, single and cluster |
+//! | [`s3`] | an S3 server over a folder |
 //! | [`stripe`] | our double of Stripe's HTTP API, with signed webhooks |
 
 pub mod chance;
+pub mod embedded;
+pub mod kafka;
+pub mod postgres;
+pub mod proxy;
 pub mod redis;
+pub mod s3;
 mod server;
 pub mod stripe;

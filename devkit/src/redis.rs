@@ -3,11 +3,7 @@
 //! The processes end with the value that started them. Set-up is done with Redis's own commands over a bare socket, so that
 //! no client library stands between a test and the server.
 
-use std::{
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use nix::{
@@ -28,7 +24,12 @@ const SLOTS: usize = 16_384;
 
 /// Whether `redis-server` is installed.
 pub async fn is_installed() -> bool {
-    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    let found = Command::new("redis-server")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
     found.is_ok_and(|status| status.success())
 }
 
@@ -51,7 +52,12 @@ impl RedisServer {
     pub async fn start_with(options: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir().context("failed to make a folder for redis")?;
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { port: free_port().await?, options, data, process: None };
+        let mut server = Self {
+            port: free_port().await?,
+            options,
+            data,
+            process: None,
+        };
         server.restart().await?;
         Ok(server)
     }
@@ -110,7 +116,11 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = self.process.as_ref().and_then(Child::id).context("redis-server is not running")?;
+        let id = self
+            .process
+            .as_ref()
+            .and_then(Child::id)
+            .context("redis-server is not running")?;
         kill(Pid::from_raw(i32::try_from(id)?), signal).context("failed to signal redis-server")
     }
 }
@@ -181,7 +191,9 @@ impl RedisCluster {
         let size = format!("cluster_size:{}", self.nodes.len());
         let known = format!("cluster_known_nodes:{}", self.nodes.len());
         for node in &self.nodes {
-            let Ok(info) = node.command("CLUSTER INFO").await else { return false };
+            let Ok(info) = node.command("CLUSTER INFO").await else {
+                return false;
+            };
             let wanted = ["cluster_state:ok", "cluster_slots_ok:16384", &size, &known];
             if !wanted.iter().all(|line| info.contains(line)) {
                 return false;
@@ -197,22 +209,43 @@ impl RedisCluster {
             accepted(&node.command(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await?)?;
             accepted(&node.command(&format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1)).await?)?;
         }
-        let Some((first, others)) = self.nodes.split_first() else { bail!("a cluster needs a node") };
+        let Some((first, others)) = self.nodes.split_first() else {
+            bail!("a cluster needs a node")
+        };
         for (node, bus_port) in others.iter().zip(bus_ports.iter().skip(1)) {
-            accepted(&first.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", node.port())).await?)?;
+            accepted(
+                &first
+                    .command(&format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", node.port()))
+                    .await?,
+            )?;
         }
         self.settled().await
     }
 }
 
 fn accepted(answer: &str) -> anyhow::Result<()> {
-    ensure!(answer.starts_with("+OK"), "redis refused a command of the set-up: {}", answer.trim());
+    ensure!(
+        answer.starts_with("+OK"),
+        "redis refused a command of the set-up: {}",
+        answer.trim()
+    );
     Ok(())
 }
 
 fn spawn(port: u16, options: &[String], data: &Path) -> anyhow::Result<Child> {
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--appendonly", "no"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--daemonize",
+            "no",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ])
         .arg("--dir")
         .arg(data)
         .args(options)
@@ -236,14 +269,19 @@ async fn command(port: u16, line: &str) -> anyhow::Result<String> {
         stream.write_all(format!("{line}\r\n").as_bytes()).await?;
         let mut answer = String::new();
         stream.read_line(&mut answer).await?;
-        if let Some(length) = answer.strip_prefix('$').and_then(|length| length.trim().parse::<usize>().ok()) {
+        if let Some(length) = answer
+            .strip_prefix('$')
+            .and_then(|length| length.trim().parse::<usize>().ok())
+        {
             let mut text = vec![0; length];
             stream.read_exact(&mut text).await?;
             answer = String::from_utf8_lossy(&text).into_owned();
         }
         anyhow::Ok(answer)
     };
-    tokio::time::timeout(Duration::from_secs(2), exchange).await.context("redis did not answer")?
+    tokio::time::timeout(Duration::from_secs(2), exchange)
+        .await
+        .context("redis did not answer")?
 }
 
 #[cfg(test)]

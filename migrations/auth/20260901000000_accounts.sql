@@ -72,3 +72,13 @@ create view auth.accounts as
 select id, email, email_display, username, first_name, last_name, created_at, updated_at
 from auth.users
 where deleted_at is null;
+
+-- The role exists where each service has its own (production); a laptop has one role for everything.
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'user_service') then
+        grant usage on schema auth to user_service;
+        grant select on auth.accounts to user_service;
+    end if;
+end
+$$;

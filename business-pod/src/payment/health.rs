@@ -64,9 +64,15 @@ async fn stripe_answers(payments: &Payments, last: &Mutex<Option<(Instant, bool)
 
 fn finding(healthy: bool, details: Value) -> Finding {
     if healthy {
-        return Finding { details: Some(details), ..Finding::new(Status::Healthy, "reachable") };
+        return Finding {
+            details: Some(details),
+            ..Finding::new(Status::Healthy, "reachable")
+        };
     }
-    Finding { details: Some(json!({ "error": "unavailable" })), ..Finding::new(Status::Unhealthy, "not reachable") }
+    Finding {
+        details: Some(json!({ "error": "unavailable" })),
+        ..Finding::new(Status::Unhealthy, "not reachable")
+    }
 }
 
 /// The full report under the paths of the service's own listener: the probes are those of every service.
@@ -79,7 +85,9 @@ pub fn routes(health: &Health) -> Router {
             router = router.route_service(&format!("{base}/{probe}"), probes.clone());
         }
     }
-    router.route_service("/live", probes.clone()).route_service("/ready", probes)
+    router
+        .route_service("/live", probes.clone())
+        .route_service("/ready", probes)
 }
 
 /// The full report beside the API, on every listener that carries it.
@@ -91,8 +99,11 @@ fn full(health: &Health) -> MethodRouter {
     let health = health.clone();
     get(|| async move {
         let report = health.report().await;
-        let status =
-            if report.status == Status::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let status = if report.status == Status::Unhealthy {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        };
         (status, Json(body(&report)))
     })
 }

@@ -6,8 +6,8 @@
 pub mod client;
 pub mod config;
 pub mod events;
-pub mod health;
 mod handlers;
+pub mod health;
 mod intents;
 mod model;
 mod refunds;
@@ -98,17 +98,34 @@ impl Limits {
 }
 
 /// Where the service's routes are; the second is an alias.
-pub const BASES: [&str; 2] = ["/api/v1/payment", "/api/v1/payments"];
+const BASES: [&str; 2] = ["/api/v1/payment", "/api/v1/payments"];
 
-/// The routes, with the paths of the contract.
-pub fn api(state: PaymentState) -> OpenApiRouter {
-    let [base, alias] = BASES;
-    OpenApiRouter::new()
-        .nest(base, documented(state.clone()))
-        .nest_service(alias, undocumented(state))
+/// The routes for callers, under both bases.
+pub fn router(state: &PaymentState) -> Router {
+    let routes = || Router::from(documented()).with_state(state.clone());
+    BASES
+        .iter()
+        .fold(Router::new(), |router, base| router.nest(base, routes()))
 }
 
-fn documented(state: PaymentState) -> OpenApiRouter {
+/// The route for Stripe, under both bases. Apart from the others because no limit of a client's address may stand before
+/// it, and because its size has a limit of its own.
+pub fn webhook_router(payments: &Payments) -> Router {
+    let routes = || Router::from(documented_webhook()).with_state(payments.clone());
+    BASES
+        .iter()
+        .fold(Router::new(), |router, base| router.nest(base, routes()))
+}
+
+/// The document of all of them.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let [base, _] = BASES;
+    let mut document = OpenApiRouter::new().nest(base, documented()).into_openapi();
+    document.merge(OpenApiRouter::new().nest(base, documented_webhook()).into_openapi());
+    document
+}
+
+fn documented() -> OpenApiRouter<PaymentState> {
     OpenApiRouter::new()
         .routes(routes!(handlers::config))
         .routes(routes!(handlers::create_intent))
@@ -117,11 +134,8 @@ fn documented(state: PaymentState) -> OpenApiRouter {
         .routes(routes!(handlers::status_by_id))
         .route("/intent", axum::routing::post(handlers::create_intent))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .routes(routes!(webhook::receive))
-        .with_state(state)
 }
 
-/// The same routes without their documentation, for the alias.
-fn undocumented(state: PaymentState) -> Router {
-    documented(state).split_for_parts().0
+fn documented_webhook() -> OpenApiRouter<Payments> {
+    OpenApiRouter::new().routes(routes!(webhook::receive))
 }

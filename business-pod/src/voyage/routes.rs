@@ -32,11 +32,24 @@ pub fn token_only_router(state: &VoyageState) -> Router {
         .with_state(state.clone())
 }
 
+/// The document of all of them.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let searches = OpenApiRouter::new()
+        .nest("/api/v1", search::documented())
+        .into_openapi();
+    let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
+    document.merge(searches);
+    document
+}
+
 fn api(state: &VoyageState) -> OpenApiRouter<VoyageState> {
+    documented().merge(search::router(state.search.clone()))
+}
+
+fn documented() -> OpenApiRouter<VoyageState> {
     use cart::handlers::{self as carts, alias};
 
     OpenApiRouter::new()
-        .merge(search::router(state.search.clone()))
         .routes(routes!(carts::get, carts::clear))
         .routes(routes!(carts::add))
         .routes(routes!(carts::update, carts::remove))

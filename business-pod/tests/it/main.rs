@@ -1,7 +1,10 @@
 //! Black-box tests of the business pod, one binary.
 
+mod app;
 mod bookings;
 mod cart;
 mod checkout;
+mod payment;
 mod saga;
 mod voyage_world;
+mod webhook;

@@ -99,7 +99,12 @@ pub struct SessionPolicy {
 impl Default for SessionPolicy {
     fn default() -> Self {
         let days = |count: u64| Duration::from_secs(count * 24 * 60 * 60);
-        Self { short: days(7), long: days(30), absolute: days(90), max_per_user: 10 }
+        Self {
+            short: days(7),
+            long: days(30),
+            absolute: days(90),
+            max_per_user: 10,
+        }
     }
 }
 
@@ -107,10 +112,32 @@ impl SessionPolicy {
     fn read(reader: &mut Reader) -> Self {
         let default = Self::default();
         let policy = Self {
-            short: reader.or("REFRESH_TTL_SHORT", Span(default.short), "life of a session without rememberMe, like `7d`").0,
-            long: reader.or("REFRESH_TTL_LONG", Span(default.long), "life of a session with rememberMe, like `30d`").0,
-            absolute: reader.or("SESSION_TTL_MAX", Span(default.absolute), "life of a session however often refreshed").0,
-            max_per_user: reader.or("MAX_SESSIONS_PER_USER", default.max_per_user, "live sessions of one account"),
+            short: reader
+                .or(
+                    "REFRESH_TTL_SHORT",
+                    Span(default.short),
+                    "life of a session without rememberMe, like `7d`",
+                )
+                .0,
+            long: reader
+                .or(
+                    "REFRESH_TTL_LONG",
+                    Span(default.long),
+                    "life of a session with rememberMe, like `30d`",
+                )
+                .0,
+            absolute: reader
+                .or(
+                    "SESSION_TTL_MAX",
+                    Span(default.absolute),
+                    "life of a session however often refreshed",
+                )
+                .0,
+            max_per_user: reader.or(
+                "MAX_SESSIONS_PER_USER",
+                default.max_per_user,
+                "live sessions of one account",
+            ),
         };
         if policy.short > policy.long || policy.long > policy.absolute {
             reader.problem("REFRESH_TTL_SHORT, REFRESH_TTL_LONG and SESSION_TTL_MAX must not decrease in this order");
@@ -191,7 +218,10 @@ impl KeySettings {
             "JWT_KEYSET",
             "JSON list of signing keys, [{\"kid\",\"seed\" (32 bytes, base64url),\"use\":\"sign\"|\"verify\"}]",
         );
-        let single = reader.secret("JWT_SIGNING_KEY", "one signing key, 32 bytes in base64url; JWT_KEYSET allows rotation");
+        let single = reader.secret(
+            "JWT_SIGNING_KEY",
+            "one signing key, 32 bytes in base64url; JWT_KEYSET allows rotation",
+        );
         let settings = match (set, single) {
             (Some(_), Some(_)) => {
                 reader.problem("JWT_KEYSET and JWT_SIGNING_KEY are both set: keep one");
@@ -223,24 +253,45 @@ fn read_clients(reader: &mut Reader) -> BTreeMap<String, ServiceClient> {
     const NAME: &str = "SERVICE_CLIENTS";
     const HELP: &str = "pods that may ask for service tokens: `business-pod=<secret>,experience-pod=<secret>`";
     let production = reader.production();
-    let text = if production { reader.required_secret(NAME, HELP) } else { reader.secret(NAME, HELP) };
+    let text = if production {
+        reader.required_secret(NAME, HELP)
+    } else {
+        reader.secret(NAME, HELP)
+    };
     let Some(text) = text else {
-        let clients = DEVELOPMENT_CLIENTS.map(|id| (id.to_owned(), ServiceClient { secret: DEVELOPMENT_CLIENT_SECRET.into() }));
+        let clients = DEVELOPMENT_CLIENTS.map(|id| {
+            (
+                id.to_owned(),
+                ServiceClient {
+                    secret: DEVELOPMENT_CLIENT_SECRET.into(),
+                },
+            )
+        });
         return if production { BTreeMap::new() } else { clients.into() };
     };
     let mut clients = BTreeMap::new();
-    for entry in text.expose_secret().split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in text
+        .expose_secret()
+        .split([',', '\n'])
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
         let Some((id, secret)) = entry.split_once('=').map(|(id, secret)| (id.trim(), secret.trim())) else {
             reader.problem(format!("{NAME}: an entry is not `<id>=<secret>`"));
             continue;
         };
         if secret.len() < MIN_CLIENT_SECRET {
-            reader.problem(format!("{NAME}: the secret of `{id}` is shorter than {MIN_CLIENT_SECRET} characters"));
+            reader.problem(format!(
+                "{NAME}: the secret of `{id}` is shorter than {MIN_CLIENT_SECRET} characters"
+            ));
         }
         if production && secret == DEVELOPMENT_CLIENT_SECRET {
             reader.problem(format!("{NAME}: the secret of `{id}` is the one of development"));
         }
-        if clients.insert(id.to_owned(), ServiceClient { secret: secret.into() }).is_some() {
+        if clients
+            .insert(id.to_owned(), ServiceClient { secret: secret.into() })
+            .is_some()
+        {
             reader.problem(format!("{NAME}: `{id}` is listed twice"));
         }
     }
@@ -252,7 +303,9 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<AuthConfig, Vec<String>> {
-        let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut reader = Reader::from_pairs(pairs);
         let config = AuthConfig::read(&mut reader, true);
         reader.finish().map(|()| config).map_err(|errors| errors.0)
@@ -268,16 +321,26 @@ mod tests {
     #[test]
     fn production_names_everything_that_is_missing_at_once() {
         let problems = read(&[("APP_ENV", "production")]).unwrap_err().join("\n");
-        assert!(problems.contains("JWT_KEYSET") && problems.contains("SERVICE_CLIENTS"), "{problems}");
+        assert!(
+            problems.contains("JWT_KEYSET") && problems.contains("SERVICE_CLIENTS"),
+            "{problems}"
+        );
     }
 
     #[test]
     fn production_refuses_the_secret_of_development_and_short_ones() {
         let seed = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let clients = format!("business-pod={DEVELOPMENT_CLIENT_SECRET},experience-pod=short");
-        let problems = read(&[("APP_ENV", "production"), ("JWT_SIGNING_KEY", seed), ("SERVICE_CLIENTS", &clients)]);
+        let problems = read(&[
+            ("APP_ENV", "production"),
+            ("JWT_SIGNING_KEY", seed),
+            ("SERVICE_CLIENTS", &clients),
+        ]);
         let problems = problems.unwrap_err().join("\n");
-        assert!(problems.contains("the one of development") && problems.contains("shorter"), "{problems}");
+        assert!(
+            problems.contains("the one of development") && problems.contains("shorter"),
+            "{problems}"
+        );
         assert!(!problems.contains(DEVELOPMENT_CLIENT_SECRET));
     }
 }

@@ -40,7 +40,9 @@ impl Cookies {
             let secure = self.secure_attribute();
             append(
                 headers,
-                format!("{name}=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly{secure}; SameSite={same_site}"),
+                format!(
+                    "{name}=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly{secure}; SameSite={same_site}"
+                ),
             );
         }
     }
@@ -50,7 +52,9 @@ impl Cookies {
         let (seconds, secure) = (life.as_secs(), self.secure_attribute());
         append(
             headers,
-            format!("{name}={value}; Max-Age={seconds}; Path=/; Expires={expires}; HttpOnly{secure}; SameSite={same_site}"),
+            format!(
+                "{name}={value}; Max-Age={seconds}; Path=/; Expires={expires}; HttpOnly{secure}; SameSite={same_site}"
+            ),
         );
     }
 
@@ -72,7 +76,11 @@ mod tests {
     use super::*;
 
     fn texts(headers: &HeaderMap) -> Vec<&str> {
-        headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect()
+        headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect()
     }
 
     #[test]

@@ -109,13 +109,22 @@ pub fn login(sources: &Sources, session: SessionId, account: &Account, from: (&s
 
 /// `auth.logout`.
 pub fn logout(sources: &Sources, session: SessionId, user: UserId, reason: Reason) -> NewEvent {
-    let payload =
-        Logout { user_id: user, session_id: session, logout_at: sources.now(), reason: reason.as_str() };
+    let payload = Logout {
+        user_id: user,
+        session_id: session,
+        logout_at: sources.now(),
+        reason: reason.as_str(),
+    };
     NewEvent::new::<Auth>(sources, Topic::AuthLogout, user, &payload)
 }
 
 /// `auth.token.refreshed`; `expires_at` is the end of the new access token.
 pub fn token_refreshed(sources: &Sources, session: SessionId, user: UserId, expires_at: DateTime<Utc>) -> NewEvent {
-    let payload = TokenRefreshed { user_id: user, session_id: session, refreshed_at: sources.now(), expires_at };
+    let payload = TokenRefreshed {
+        user_id: user,
+        session_id: session,
+        refreshed_at: sources.now(),
+        expires_at,
+    };
     NewEvent::new::<Auth>(sources, Topic::AuthTokenRefreshed, user, &payload)
 }

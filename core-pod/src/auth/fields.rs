@@ -30,8 +30,14 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let headers = request.headers();
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !content_type.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+        let content_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if !content_type
+            .to_ascii_lowercase()
+            .starts_with("application/x-www-form-urlencoded")
+        {
             return Body::from_request(request, state).await.map(|Body(body)| Self(body));
         }
         if headers.contains_key(header::COOKIE) && !Origins::from_ref(state).is_own_page(headers) {
@@ -219,7 +225,11 @@ impl Problems {
 
     /// 400 with everything noted, if anything was.
     pub fn refuse(self) -> Result<(), ApiError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::invalid(self.0))
+        }
     }
 
     /// 400 with everything noted.
@@ -248,10 +258,17 @@ mod tests {
     #[test]
     fn a_flag_is_read_as_the_original_did() {
         for yes in ["true", "\"true\"", "1", "\"1\""] {
-            assert_eq!(parse(&format!("{{\"rememberMe\":{yes}}}")).remember_me, Flag::Given(true));
+            assert_eq!(
+                parse(&format!("{{\"rememberMe\":{yes}}}")).remember_me,
+                Flag::Given(true)
+            );
         }
         for wrong in ["2", "\"yes\"", "[]", "{\"a\":[1]}", "0.5"] {
-            assert_eq!(parse(&format!("{{\"rememberMe\":{wrong}}}")).remember_me, Flag::Wrong, "{wrong}");
+            assert_eq!(
+                parse(&format!("{{\"rememberMe\":{wrong}}}")).remember_me,
+                Flag::Wrong,
+                "{wrong}"
+            );
         }
         assert_eq!(parse("{\"rememberMe\":null}").remember_me, Flag::Absent);
     }
@@ -260,7 +277,10 @@ mod tests {
     fn a_text_of_another_type_is_a_field_error_and_not_a_failure() {
         for wrong in ["5", "true", "[\"a\"]", "{\"$ne\":1}"] {
             let sample = parse(&format!("{{\"email\":{wrong}}}"));
-            assert_eq!(sample.email.required("email", "missing").unwrap_err().message, "must be a string");
+            assert_eq!(
+                sample.email.required("email", "missing").unwrap_err().message,
+                "must be a string"
+            );
         }
         assert!(parse("{}").email.optional("email").unwrap().is_none());
     }

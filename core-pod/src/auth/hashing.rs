@@ -35,7 +35,12 @@ pub struct HashingConfig {
 impl Default for HashingConfig {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { memory_kib: 19_456, passes: 2, workers, queue: workers * 64 }
+        Self {
+            memory_kib: 19_456,
+            passes: 2,
+            workers,
+            queue: workers * 64,
+        }
     }
 }
 
@@ -44,10 +49,24 @@ impl HashingConfig {
     pub fn read(reader: &mut Reader) -> Self {
         let default = Self::default();
         let config = Self {
-            memory_kib: reader.or("PASSWORD_HASH_MEMORY_KIB", default.memory_kib, "memory of one Argon2id hash, KiB"),
+            memory_kib: reader.or(
+                "PASSWORD_HASH_MEMORY_KIB",
+                default.memory_kib,
+                "memory of one Argon2id hash, KiB",
+            ),
             passes: reader.or("PASSWORD_HASH_PASSES", default.passes, "passes of one Argon2id hash"),
-            workers: reader.or("PASSWORD_HASH_WORKERS", default.workers, "hashes at once; default: the cores").max(1),
-            queue: reader.or("PASSWORD_HASH_QUEUE", default.queue, "hashes that may wait; more are answered 503"),
+            workers: reader
+                .or(
+                    "PASSWORD_HASH_WORKERS",
+                    default.workers,
+                    "hashes at once; default: the cores",
+                )
+                .max(1),
+            queue: reader.or(
+                "PASSWORD_HASH_QUEUE",
+                default.queue,
+                "hashes that may wait; more are answered 503",
+            ),
         };
         if config.memory_kib < 19_456 || config.passes < 2 {
             reader.problem("PASSWORD_HASH_MEMORY_KIB and PASSWORD_HASH_PASSES: at least 19456 KiB and 2 passes");
@@ -88,7 +107,13 @@ impl Hasher {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         let dummy = unmatched(&params, sources)?;
         let running = Arc::new(Semaphore::new(config.workers));
-        Ok(Self(Arc::new(Inner { argon2, dummy, running, waiting: AtomicUsize::new(0), queue: config.queue })))
+        Ok(Self(Arc::new(Inner {
+            argon2,
+            dummy,
+            running,
+            waiting: AtomicUsize::new(0),
+            queue: config.queue,
+        })))
     }
 
     /// The PHC string of a new password.
@@ -97,10 +122,14 @@ impl Hasher {
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
         let hashed = self.run("hash", move || {
-            let hash = hasher.argon2.hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
+            let hash = hasher
+                .argon2
+                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
             hash.map(|hash| hash.to_string())
         });
-        hashed.await?.map_err(|error| ApiError::internal(anyhow::anyhow!("a password could not be hashed: {error}")))
+        hashed
+            .await?
+            .map_err(|error| ApiError::internal(anyhow::anyhow!("a password could not be hashed: {error}")))
     }
 
     /// Whether the password is the one of this PHC string. Without a string (no such account) the answer is no, after
@@ -110,9 +139,12 @@ impl Hasher {
         let hasher = Arc::clone(&self.0);
         let verified = self.run("verify", move || {
             let phc = stored.as_deref().unwrap_or(&hasher.dummy);
-            let matches = PasswordHash::new(phc)
-                .map_err(anyhow::Error::from)
-                .map(|hash| hasher.argon2.verify_password(password.expose_secret().as_bytes(), &hash).is_ok());
+            let matches = PasswordHash::new(phc).map_err(anyhow::Error::from).map(|hash| {
+                hasher
+                    .argon2
+                    .verify_password(password.expose_secret().as_bytes(), &hash)
+                    .is_ok()
+            });
             matches.map(|matches| matches && stored.is_some())
         });
         verified.await?.map_err(ApiError::internal)
@@ -133,7 +165,10 @@ impl Hasher {
             Ok(permit) => permit,
             Err(_) => {
                 let waiting = Waiting::enter(&self.0)?;
-                let permit = Arc::clone(&self.0.running).acquire_owned().await.map_err(ApiError::internal)?;
+                let permit = Arc::clone(&self.0.running)
+                    .acquire_owned()
+                    .await
+                    .map_err(ApiError::internal)?;
                 drop(waiting);
                 permit
             }
@@ -203,7 +238,15 @@ mod tests {
     use super::*;
 
     fn hasher(workers: usize, queue: usize) -> Hasher {
-        Hasher::new(HashingConfig { workers, queue, ..HashingConfig::default() }, &Sources::system()).unwrap()
+        Hasher::new(
+            HashingConfig {
+                workers,
+                queue,
+                ..HashingConfig::default()
+            },
+            &Sources::system(),
+        )
+        .unwrap()
     }
 
     #[tokio::test]
@@ -218,7 +261,11 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_account_costs_a_hash_of_the_same_parameters() {
         let hasher = hasher(1, 1);
-        assert!(hasher.0.dummy.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hasher.0.dummy);
+        assert!(
+            hasher.0.dummy.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{}",
+            hasher.0.dummy
+        );
         assert!(!hasher.verify("Passw0rd!", None).await.unwrap());
     }
 

@@ -15,8 +15,6 @@ mod model;
 mod seed;
 mod sessions;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -33,14 +31,11 @@ use shared::{
     redis::Redis,
     sources::Sources,
 };
-use utoipa_axum::router::OpenApiRouter;
 
 pub use config::{AuthConfig, ServiceClient};
 pub use hashing::{Hasher, HashingConfig};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
-
-use crate::limits::CallerLimit;
 
 /// The auth service.
 #[derive(Debug, Clone, Copy)]
@@ -90,25 +85,33 @@ impl AuthState {
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
         let (config, origins) = (Arc::new(config), Origins::new(origins));
-        Ok(Self { db, sources, sessions, signer, verifier, keys, hasher, limiter, authenticator, origins, config })
+        Ok(Self {
+            db,
+            sources,
+            sessions,
+            signer,
+            verifier,
+            keys,
+            hasher,
+            limiter,
+            authenticator,
+            origins,
+            config,
+        })
     }
 
     /// For the other services of this pod and for the gateway.
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()
     }
-
-    fn limit(&self) -> CallerLimit {
-        CallerLimit::new(self.limiter.clone(), self.authenticator.clone(), self.config.limits.other)
-    }
 }
 
-/// The routes with their description.
-pub fn api(state: &AuthState) -> OpenApiRouter {
+/// The routes of the service.
+pub fn router(state: &AuthState) -> Router {
     handlers::routes(state)
 }
 
-/// The routes alone.
-pub fn router(state: &AuthState) -> Router {
-    Router::from(api(state))
+/// Their description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    handlers::openapi()
 }

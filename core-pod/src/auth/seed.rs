@@ -3,11 +3,10 @@
 //! Called by the pod only when it is not in production and its database is a development one; there is no setting that
 //! turns it on elsewhere.
 
-use shared::{auth::Role, config::Environment, db::Db, sources::Sources};
+use shared::{auth::Role, config::Environment};
 
 use super::{
-    Auth,
-    hashing::Hasher,
+    AuthState,
     model::Email,
     store::{self, NewAccount},
 };
@@ -27,19 +26,35 @@ pub struct DemoAccount {
 
 /// The demo accounts.
 pub const DEMO_ACCOUNTS: [DemoAccount; 3] = [
-    DemoAccount { email: "ada@dreamscape.dev", password: "Dreamscape1!", name: ("Ada", "Lovelace"), role: Role::User },
-    DemoAccount { email: "ibn@dreamscape.dev", password: "Dreamscape1!", name: ("Ibn", "Battuta"), role: Role::User },
-    DemoAccount { email: "admin@dreamscape.dev", password: "Dreamscape1!", name: ("Grace", "Hopper"), role: Role::Admin },
+    DemoAccount {
+        email: "ada@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Ada", "Lovelace"),
+        role: Role::User,
+    },
+    DemoAccount {
+        email: "ibn@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Ibn", "Battuta"),
+        role: Role::User,
+    },
+    DemoAccount {
+        email: "admin@dreamscape.dev",
+        password: "Dreamscape1!",
+        name: ("Grace", "Hopper"),
+        role: Role::Admin,
+    },
 ];
 
 /// Makes the demo accounts that are missing. Refuses production.
-pub async fn seed_demo_accounts(
-    environment: Environment,
-    db: &Db<Auth>,
-    hasher: &Hasher,
-    sources: &Sources,
-) -> anyhow::Result<()> {
-    anyhow::ensure!(environment == Environment::Development, "demo accounts exist in development only");
+pub async fn seed_demo_accounts(environment: Environment, state: &AuthState) -> anyhow::Result<()> {
+    let AuthState {
+        db, hasher, sources, ..
+    } = state;
+    anyhow::ensure!(
+        environment == Environment::Development,
+        "demo accounts exist in development only"
+    );
     for demo in DEMO_ACCOUNTS {
         let email = Email::parse(demo.email).ok_or_else(|| anyhow::anyhow!("a demo address is not an address"))?;
         if store::find_password(db.pool(), email.as_str()).await?.is_some() {

@@ -64,7 +64,9 @@ fn state(checked: Option<Checked>) -> SessionState {
         Some(Checked { gone: true, .. }) => SessionState::Gone,
         Some(Checked { suspended: true, .. }) => SessionState::Suspended,
         Some(Checked { live: false, .. }) => SessionState::Revoked,
-        Some(Checked { session, user, role, .. }) => SessionState::Live(SessionView { session, user, role }),
+        Some(Checked {
+            session, user, role, ..
+        }) => SessionState::Live(SessionView { session, user, role }),
     }
 }
 
@@ -94,7 +96,9 @@ pub struct Opened {
 
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Opened")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,10 +154,21 @@ pub async fn open(
             events::login(sources, session, account, from)
         }
     }];
-    told.extend(evicted.iter().map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)));
+    told.extend(
+        evicted
+            .iter()
+            .map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)),
+    );
     outbox::append::<Auth>(tx, &told).await?;
     let access_token = sign(state, account.id, &account.email, account.role, session)?;
-    Ok(Opened { session, access_token, refresh, cookie, life, evicted })
+    Ok(Opened {
+        session,
+        access_token,
+        refresh,
+        cookie,
+        life,
+        evicted,
+    })
 }
 
 /// An access token of a session.
@@ -164,7 +179,12 @@ pub fn sign(
     role: shared::auth::Role,
     session: SessionId,
 ) -> Result<String, ApiError> {
-    let grant = Grant { user, email: email.to_owned(), role, session };
+    let grant = Grant {
+        user,
+        email: email.to_owned(),
+        role,
+        session,
+    };
     state.signer.access(&grant).map_err(ApiError::internal)
 }
 

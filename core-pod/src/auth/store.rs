@@ -74,7 +74,17 @@ pub struct Ended {
 
 /// Inserts an account. The constraints `users_email_key` and `users_username_key` decide races.
 pub async fn insert_account(conn: &mut PgConnection, account: &NewAccount<'_>) -> sqlx::Result<()> {
-    let NewAccount { id, email, email_display, username, password_hash, first_name, last_name, role, now } = *account;
+    let NewAccount {
+        id,
+        email,
+        email_display,
+        username,
+        password_hash,
+        first_name,
+        last_name,
+        role,
+        now,
+    } = *account;
     sqlx::query!(
         "insert into auth.users
              (id, email, email_display, username, password_hash, first_name, last_name, role, last_login_at, created_at,
@@ -149,7 +159,17 @@ pub async fn insert_session(
     session: &NewSession<'_>,
     max_live: i64,
 ) -> sqlx::Result<Vec<SessionId>> {
-    let NewSession { id, user, remember_me, method, ip_address, user_agent, refresh, cookie, .. } = session;
+    let NewSession {
+        id,
+        user,
+        remember_me,
+        method,
+        ip_address,
+        user_agent,
+        refresh,
+        cookie,
+        ..
+    } = session;
     sqlx::query_scalar!(
         r#"with opened as (
                insert into auth.sessions
@@ -188,7 +208,11 @@ pub async fn insert_session(
 }
 
 /// Marks a refresh token used, if it is unused and all around it lives. Of any number of callers one gets the row.
-pub async fn claim_refresh(conn: &mut PgConnection, token: Digest, now: DateTime<Utc>) -> sqlx::Result<Option<Claimed>> {
+pub async fn claim_refresh(
+    conn: &mut PgConnection,
+    token: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Claimed>> {
     sqlx::query_as!(
         Claimed,
         r#"update auth.refresh_tokens as token
@@ -276,7 +300,12 @@ pub async fn insert_cookie(
 
 /// When a live session ends unless it is refreshed, and whether its browser is to be remembered.
 pub async fn find_expiry(db: impl PgExecutor<'_>, session: SessionId) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!("select expires_at from auth.sessions where id = $1", session as SessionId).fetch_optional(db).await
+    sqlx::query_scalar!(
+        "select expires_at from auth.sessions where id = $1",
+        session as SessionId
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// Ends live sessions named by id, by refresh token or by cookie. Repeating it ends nothing more.
@@ -331,7 +360,11 @@ pub async fn check_session(
 }
 
 /// The same by cookie.
-pub async fn check_cookie(db: impl PgExecutor<'_>, cookie: Digest, now: DateTime<Utc>) -> sqlx::Result<Option<Checked>> {
+pub async fn check_cookie(
+    db: impl PgExecutor<'_>,
+    cookie: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Checked>> {
     sqlx::query_as!(
         Checked,
         r#"select session.id as "session: SessionId", session.user_id as "user: UserId", account.role as "role: Role",

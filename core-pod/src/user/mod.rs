@@ -1,1 +1,94 @@
-//! The user service: profile and notifications (core §5).
+//! The user service: settings, the profile as clients show it, and notifications.
+//!
+//! contract: core §5.1 (GET), §5.8 (list, unread, mark read), §7 (consumed events)
+//!
+//! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
+//! `user.created`.
+
+mod consumer;
+mod handlers;
+mod messages;
+mod model;
+mod store;
+
+use axum::{Router, extract::FromRef};
+use shared::{
+    auth::Authenticator,
+    config::Reader,
+    db::{Db, Service, migrate::Migrations},
+    http::limit::{RateLimiter, Rule},
+    rate_limit_rule,
+    sources::Sources,
+};
+
+pub use consumer::UserEvents;
+
+/// The user service.
+#[derive(Debug, Clone, Copy)]
+pub enum User {}
+
+impl Service for User {
+    const NAME: &'static str = "user-service";
+    const SCHEMA: &'static str = "users";
+}
+
+/// The migrations of this service.
+pub fn migrations() -> Migrations {
+    Migrations::new::<User>(sqlx::migrate!("../migrations/user"))
+}
+
+/// The settings of the user service.
+#[derive(Debug, Clone, Copy)]
+pub struct UserConfig {
+    /// Requests of one caller.
+    pub limit: Rule,
+}
+
+impl UserConfig {
+    /// Reads the settings (core §1.10).
+    pub fn read(reader: &mut Reader) -> Self {
+        let quarter = std::time::Duration::from_secs(15 * 60);
+        Self {
+            limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+        }
+    }
+}
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Debug, Clone, FromRef)]
+pub struct UserState {
+    db: Db<User>,
+    sources: Sources,
+    authenticator: Authenticator,
+    limiter: RateLimiter,
+    config: UserConfig,
+}
+
+impl UserState {
+    /// The service over its database.
+    pub fn new(
+        config: UserConfig,
+        db: Db<User>,
+        limiter: RateLimiter,
+        authenticator: Authenticator,
+        sources: Sources,
+    ) -> Self {
+        Self {
+            db,
+            sources,
+            authenticator,
+            limiter,
+            config,
+        }
+    }
+}
+
+/// The routes of the service.
+pub fn router(state: &UserState) -> Router {
+    handlers::routes(state)
+}
+
+/// Their description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    handlers::openapi()
+}

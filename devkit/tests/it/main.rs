@@ -6,6 +6,10 @@
     reason = "tests may panic"
 )]
 
+mod embedded;
+mod postgres;
 mod receiver;
+mod servers;
 mod stripe;
+mod stripe_calls;
 mod stripe_webhooks;

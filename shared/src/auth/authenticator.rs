@@ -109,7 +109,9 @@ impl Origins {
     /// The milder rule of routes that a program may call as well (core §1.3, §4.6): an `Origin`, if there is one, is our
     /// own or on the list.
     pub fn may_call(&self, headers: &HeaderMap) -> bool {
-        let same_origin = headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
+        let same_origin = headers
+            .get("sec-fetch-site")
+            .is_some_and(|site| site.as_bytes() == b"same-origin");
         same_origin || !headers.contains_key(header::ORIGIN) || self.names_allowed(headers)
     }
 

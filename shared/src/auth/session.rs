@@ -122,7 +122,9 @@ pub struct Sessions {
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("shared", &self.shared.is_some()).finish_non_exhaustive()
+        f.debug_struct("Sessions")
+            .field("shared", &self.shared.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +133,12 @@ impl Sessions {
     pub fn new(source: Arc<dyn SessionSource>) -> Self {
         let near = Cache::builder().max_capacity(NEAR_ENTRIES).time_to_live(NEAR).build();
         let near_cookies = Cache::builder().max_capacity(NEAR_ENTRIES).time_to_live(NEAR).build();
-        Self { source, shared: None, near, near_cookies }
+        Self {
+            source,
+            shared: None,
+            near,
+            near_cookies,
+        }
     }
 
     /// Remembers answers for a minute in `redis`, where every pod hears of a revocation. A store that other pods do not
@@ -150,7 +157,10 @@ impl Sessions {
 
     /// The state of the session a cookie names.
     pub async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
-        let named = self.near_cookies.try_get_with(cookie.digest(), self.look_up_cookie(cookie)).await;
+        let named = self
+            .near_cookies
+            .try_get_with(cookie.digest(), self.look_up_cookie(cookie))
+            .await;
         match named.map_err(|unchecked| Unchecked::clone(&unchecked))? {
             Named::Session(session) => self.by_id(session).await,
             Named::Nothing(state) => Ok(state),
@@ -185,7 +195,9 @@ impl Sessions {
     }
 
     async fn look_up(&self, session: SessionId) -> Result<SessionState, Unchecked> {
-        let Some(redis) = &self.shared else { return self.source.by_id(session).await };
+        let Some(redis) = &self.shared else {
+            return self.source.by_id(session).await;
+        };
         let key = session_key(session);
         if let Some(state) = shared_state(redis, &key).await {
             return Ok(state);
@@ -208,7 +220,9 @@ impl Sessions {
             return Ok(Named::Session(session));
         }
         let state = self.source.by_cookie(cookie).await?;
-        let SessionState::Live(view) = state else { return Ok(Named::Nothing(state)) };
+        let SessionState::Live(view) = state else {
+            return Ok(Named::Nothing(state));
+        };
         if let Some(redis) = &self.shared {
             // a hint: whether the session lives is asked every time
             let _ = redis.set(&key, view.session.to_string(), Some(SHARED)).await;
@@ -229,6 +243,8 @@ async fn shared_state(redis: &Redis, key: &str) -> Option<SessionState> {
 async fn announce(redis: &Redis, session: SessionId) -> anyhow::Result<()> {
     let revoked = serde_json::to_string(&SessionState::Revoked)?;
     redis.set(&session_key(session), revoked, Some(ANNOUNCED)).await?;
-    redis.set(&format!("revoked:sid:{session}"), "1", Some(ANNOUNCED)).await?;
+    redis
+        .set(&format!("revoked:sid:{session}"), "1", Some(ANNOUNCED))
+        .await?;
     Ok(())
 }

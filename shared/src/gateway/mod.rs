@@ -167,11 +167,20 @@ impl Gateway {
 
     /// The gateway's own health (core §6.3): its dependencies as last seen; degraded answers 200.
     pub fn health(&self) -> Health {
-        let targets = if self.0.config.skip_probes { Vec::new() } else { self.0.upstreams.keys().copied().collect() };
+        let targets = if self.0.config.skip_probes {
+            Vec::new()
+        } else {
+            self.0.upstreams.keys().copied().collect()
+        };
         let checks = targets.into_iter().map(|target| {
             let gateway = self.clone();
             let probe = move || {
-                let state = gateway.0.upstreams.get(&target).map(|upstream| upstream.state.get()).unwrap_or_default();
+                let state = gateway
+                    .0
+                    .upstreams
+                    .get(&target)
+                    .map(|upstream| upstream.state.get())
+                    .unwrap_or_default();
                 std::future::ready(match state.healthy {
                     Some(false) => Finding::new(Status::Unhealthy, "does not answer"),
                     Some(true) | None => Finding::new(Status::Healthy, "answers"),

@@ -147,11 +147,7 @@ fn serve<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<u8> {
         } else {
             P::migrations()
         };
-        let admin_url = if migrations.is_empty() {
-            None
-        } else {
-            admin_url(&mut reader)
-        };
+        let admin_url = (!migrations.is_empty()).then(|| admin_url(&mut reader));
         if let Some(code) = refused(&mut reader) {
             return Ok(code);
         }
@@ -228,10 +224,10 @@ pub async fn migrate_at_start(admin_url: String, migrations: Vec<Migrations>, ta
 const ADMIN_HELP: &str = "address of PostgreSQL for migrations, as a role that may create schemas; unset: DATABASE_URL";
 
 /// The address of a role that may create schemas.
-fn admin_url(reader: &mut Reader) -> Option<String> {
+fn admin_url(reader: &mut Reader) -> String {
     match reader.secret("MIGRATION_DATABASE_URL", ADMIN_HELP) {
-        Some(url) => Some(url.expose_secret().to_owned()),
-        None => Some(DatabaseConfig::read(reader, "").url()),
+        Some(url) => url.expose_secret().to_owned(),
+        None => DatabaseConfig::read(reader, "").url(),
     }
 }
 
@@ -242,11 +238,7 @@ fn migrate<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<u8> {
         let (_metrics, _guard) = telemetry::init(P::NAME, &process.telemetry);
         let _kept = embedded::<P>(&mut reader, embed).await?;
         let migrations = P::migrations();
-        let url = if migrations.is_empty() {
-            None
-        } else {
-            admin_url(&mut reader)
-        };
+        let url = (!migrations.is_empty()).then(|| admin_url(&mut reader));
         if let Some(code) = refused(&mut reader) {
             return Ok(code);
         }

@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn people_get_text() {
         let found = lines(LogFormat::Text, "second-mark", || {
-            tracing::warn!(count = 3, name = "a b", "second-mark")
+            tracing::warn!(count = 3, name = "a b", "second-mark");
         });
         let [line] = found.as_slice() else { panic!("{found:?}") };
         assert!(

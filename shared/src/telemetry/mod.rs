@@ -128,8 +128,8 @@ static EXPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Installs the recorder of metrics, the log and, if there is a collector, the export of traces (which needs a runtime).
 pub fn init(pod: &'static str, config: &TelemetryConfig) -> (Metrics, Guard) {
-    let metrics = Metrics::install(pod, config.environment);
     static FIRST: Once = Once::new();
+    let metrics = Metrics::install(pod, config.environment);
     let mut exporter = None;
     FIRST.call_once(|| exporter = install_subscriber(pod, config));
     (metrics, Guard { exporter })

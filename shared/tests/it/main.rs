@@ -3,4 +3,8 @@
 mod db;
 mod events;
 mod gateway;
+mod idempotency;
+mod limits;
+mod objects;
+mod redis;
 mod support;

@@ -2,12 +2,7 @@
 
 use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
-use shared::{
-    ApiError,
-    auth::Authenticator,
-    http::ClientAddress,
-    id::UserId,
-};
+use shared::{ApiError, auth::Authenticator, http::ClientAddress, id::UserId};
 
 /// The caller of a search.
 #[derive(Debug, Clone)]

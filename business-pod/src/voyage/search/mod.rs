@@ -50,7 +50,7 @@ pub struct SearchConfig {
 impl Default for SearchConfig {
     fn default() -> Self {
         Self {
-            provider_rule: Rule::new("voyage.provider_search", 60, Duration::from_secs(60)),
+            provider_rule: Rule::new("voyage.provider_search", 60, Duration::from_mins(1)),
             cache_bytes: 32 << 20,
             log_capacity: 4_096,
         }
@@ -138,10 +138,14 @@ impl SearchState {
 
 /// The routes, relative to `/api/v1`.
 pub fn router<S: Clone + Send + Sync + 'static>(state: SearchState) -> OpenApiRouter<S> {
+    documented().with_state(state)
+}
+
+/// The routes before they have their state, for the document.
+pub fn documented() -> OpenApiRouter<SearchState> {
     OpenApiRouter::new()
         .routes(routes!(flights::search))
         .routes(routes!(locations::search))
         .routes(routes!(locations::airports))
         .routes(routes!(locations::airports_alias))
-        .with_state(state)
 }

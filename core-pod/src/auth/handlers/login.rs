@@ -10,10 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use shared::{
-    ApiError,
-    http::{client_address::ClientAddress, limit::address_subject},
-};
+use shared::{ApiError, http::client_address::ClientAddress};
 use utoipa::ToSchema;
 
 use super::{Answer, SignedIn, User, origin_of, signed_in};
@@ -61,7 +58,11 @@ impl LoginBody {
         let password = problems.take(self.password.required("password", "Password is required"));
         let remember_me = problems.take(self.remember_me.or_no("rememberMe"));
         match (email, password, remember_me) {
-            (Some(email), Some(password), Some(remember_me)) => Ok(SignIn { email, password, remember_me }),
+            (Some(email), Some(password), Some(remember_me)) => Ok(SignIn {
+                email,
+                password,
+                remember_me,
+            }),
             _ => Err(problems.into_error()),
         }
     }
@@ -86,9 +87,13 @@ pub async fn login(
 ) -> Result<Response, ApiError> {
     let sign_in = body.parse()?;
     let limits = state.config.limits;
-    let by_address = address_subject(address.0);
+    let by_address = format!("ip:{}", address.limit_subject());
     let by_account = format!("{by_address} {}", sign_in.email.as_str());
-    state.limiter.check(&limits.login_address, &by_address).await.into_result()?;
+    state
+        .limiter
+        .check(&limits.login_address, &by_address)
+        .await
+        .into_result()?;
     let decision = state.limiter.check(&limits.login, &by_account).await.into_result()?;
 
     let outcome = attempt(&state, &sign_in, address, &headers).await;
@@ -102,7 +107,10 @@ pub async fn login(
     metrics::counter!("auth_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
     let mut response = match outcome {
         Ok((account, opened)) => {
-            let user = User { is_suspended: Some(false), ..User::from(account) };
+            let user = User {
+                is_suspended: Some(false),
+                ..User::from(account)
+            };
             signed_in(&state, StatusCode::OK, "Login successful", user, opened)
         }
         Err(error) => error.into_response(),
@@ -120,16 +128,25 @@ async fn attempt(
     let stored = store::find_password(state.db.pool(), sign_in.email.as_str()).await?;
     let hash = stored.as_ref().map(|(_, hash)| hash.clone());
     let matches = state.hasher.verify(sign_in.password, hash).await?;
-    let Some((user, hash)) = stored.filter(|_| matches) else { return Err(invalid_credentials()) };
+    let Some((user, hash)) = stored.filter(|_| matches) else {
+        return Err(invalid_credentials());
+    };
 
     let (ip_address, user_agent) = origin_of(address, headers);
-    let origin = Origin { ip_address: &ip_address, user_agent: user_agent.as_deref() };
+    let origin = Origin {
+        ip_address: &ip_address,
+        user_agent: user_agent.as_deref(),
+    };
     let mut tx = state.db.begin().await?;
-    let account = store::note_login(&mut tx, user, &hash, state.sources.now()).await?.ok_or_else(invalid_credentials)?;
+    let account = store::note_login(&mut tx, user, &hash, state.sources.now())
+        .await?
+        .ok_or_else(invalid_credentials)?;
     if account.is_suspended() {
         return Err(suspended());
     }
-    let occasion = Occasion::SignIn { remember_me: sign_in.remember_me };
+    let occasion = Occasion::SignIn {
+        remember_me: sign_in.remember_me,
+    };
     let opened = sessions::open(&mut tx, state, &account, occasion, &origin).await?;
     tx.commit().await?;
     state.sessions.announce_revoked(&opened.evicted).await;

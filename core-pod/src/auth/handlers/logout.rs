@@ -35,7 +35,11 @@ use crate::auth::{
 )]
 pub async fn logout(State(state): State<AuthState>, headers: HeaderMap) -> Response {
     let mut response = match end(&state, &headers).await {
-        Ok(()) => Json(Done { success: true, message: "Logged out successfully" }).into_response(),
+        Ok(()) => Json(Done {
+            success: true,
+            message: "Logged out successfully",
+        })
+        .into_response(),
         Err(error) => error.into_response(),
     };
     cookies(&state).clear(response.headers_mut());
@@ -48,7 +52,11 @@ async fn end(state: &AuthState, headers: &HeaderMap) -> Result<(), ApiError> {
     let from_cookies = state.origins.may_call(headers);
     let hashes = |name| -> Vec<Vec<u8>> {
         let value = cookie(headers, name).filter(|_| from_cookies);
-        value.and_then(digest).map(|digest| digest.to_vec()).into_iter().collect()
+        value
+            .and_then(digest)
+            .map(|digest| digest.to_vec())
+            .into_iter()
+            .collect()
     };
     let (refresh, session) = (hashes(REFRESH_COOKIE), hashes(SESSION_COOKIE));
     if named.is_empty() && refresh.is_empty() && session.is_empty() {
@@ -57,7 +65,9 @@ async fn end(state: &AuthState, headers: &HeaderMap) -> Result<(), ApiError> {
     let mut tx = state.db.begin().await?;
     let now = state.sources.now();
     let ended = store::end_sessions(&mut tx, &named, &refresh, &session, "user_initiated", now).await?;
-    let told = ended.iter().map(|end| events::logout(&state.sources, end.session, end.user, Reason::UserInitiated));
+    let told = ended
+        .iter()
+        .map(|end| events::logout(&state.sources, end.session, end.user, Reason::UserInitiated));
     outbox::append::<Auth>(&mut tx, &told.collect::<Vec<_>>()).await?;
     tx.commit().await?;
     let ended: Vec<SessionId> = ended.into_iter().map(|ended| ended.session).collect();

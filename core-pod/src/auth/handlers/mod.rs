@@ -14,7 +14,7 @@ mod verify_token;
 use std::time::Duration;
 
 use axum::{
-    Json,
+    Json, Router,
     extract::DefaultBodyLimit,
     response::{IntoResponse as _, Response},
 };
@@ -24,7 +24,10 @@ use serde::Serialize;
 use shared::{
     ApiError,
     auth::{Role, config::Span},
-    http::client_address::ClientAddress,
+    http::{
+        client_address::ClientAddress,
+        limit::{self, Subject},
+    },
     id::UserId,
     sources::{iso, iso_option},
 };
@@ -32,33 +35,73 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
-use crate::limits::AddressLimit;
-
 /// Bodies of auth routes are small (core §1.3).
 const BODY_LIMIT: usize = 64 * 1024;
 /// What a program calls itself is kept up to this length.
 const MAX_USER_AGENT: usize = 512;
 
+/// Routes by who limits them.
+struct Groups {
+    /// They count by themselves: failures only, and travellers but not services.
+    own: OpenApiRouter<AuthState>,
+    register: OpenApiRouter<AuthState>,
+    refresh: OpenApiRouter<AuthState>,
+    others: OpenApiRouter<AuthState>,
+    /// Fetched by every pod; never refused.
+    keys: OpenApiRouter<AuthState>,
+}
+
+impl Groups {
+    fn new() -> Self {
+        Self {
+            own: OpenApiRouter::new()
+                .routes(routes!(login::login))
+                .routes(routes!(verify_token::verify_token)),
+            register: OpenApiRouter::new().routes(routes!(register::register)),
+            refresh: OpenApiRouter::new().routes(routes!(refresh::refresh)),
+            others: OpenApiRouter::new()
+                .routes(routes!(profile::profile))
+                .routes(routes!(logout::logout))
+                .routes(routes!(service_token::service_token)),
+            keys: OpenApiRouter::new().routes(routes!(jwks::jwks)),
+        }
+    }
+}
+
 /// All routes of the service.
-pub fn routes(state: &AuthState) -> OpenApiRouter {
+pub fn routes(state: &AuthState) -> Router {
+    let Groups {
+        own,
+        register,
+        refresh,
+        others,
+        keys,
+    } = Groups::new();
     let limits = state.config.limits;
-    let limited = |rule| AddressLimit::new(state.limiter.clone(), rule);
-    let register = limited(limits.register).around(OpenApiRouter::new().routes(routes!(register::register)));
-    let refresh = limited(limits.refresh).around(OpenApiRouter::new().routes(routes!(refresh::refresh)));
-    let others = OpenApiRouter::new()
-        .routes(routes!(profile::profile))
-        .routes(routes!(verify_token::verify_token))
-        .routes(routes!(logout::logout))
-        .routes(routes!(service_token::service_token));
-    OpenApiRouter::new()
-        .routes(routes!(login::login))
-        .merge(register)
-        .merge(refresh)
-        .merge(state.limit().around(others))
+    let limited = |rule, subject| limit::layer(state.limiter.clone(), rule, subject);
+    let routes = own
+        .merge(register.route_layer(limited(limits.register, Subject::Address)))
+        .merge(refresh.route_layer(limited(limits.refresh, Subject::Address)))
+        .merge(others.route_layer(limited(limits.other, Subject::Caller(state.authenticator.clone()))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        // fetched by every pod; never refused
-        .routes(routes!(jwks::jwks))
-        .with_state(state.clone())
+        .merge(keys);
+    Router::from(routes.with_state(state.clone()))
+}
+
+/// The description of all routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let Groups {
+        own,
+        register,
+        refresh,
+        others,
+        keys,
+    } = Groups::new();
+    own.merge(register)
+        .merge(refresh)
+        .merge(others)
+        .merge(keys)
+        .into_openapi()
 }
 
 /// The envelope of auth.
@@ -74,7 +117,11 @@ pub struct Answer<T> {
 
 impl<T> Answer<T> {
     fn new(message: &'static str, data: T) -> Self {
-        Self { success: true, message, data }
+        Self {
+            success: true,
+            message,
+            data,
+        }
     }
 }
 
@@ -165,7 +212,13 @@ pub struct UserData {
 
 /// The answer to a sign-up or sign-in, with both cookies.
 fn signed_in(state: &AuthState, status: StatusCode, message: &'static str, user: User, opened: Opened) -> Response {
-    let Opened { access_token, refresh, cookie, life, .. } = opened;
+    let Opened {
+        access_token,
+        refresh,
+        cookie,
+        life,
+        ..
+    } = opened;
     let tokens = Tokens::new(state, access_token, life);
     let mut response = (status, Json(Answer::new(message, SignedIn { user, tokens }))).into_response();
     let cookies = cookies(state);
@@ -181,7 +234,10 @@ fn cookies(state: &AuthState) -> Cookies {
 /// The client's address and program, as sessions keep them.
 fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-    (address.0.to_string(), agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()))
+    (
+        address.0.to_string(),
+        agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect()),
+    )
 }
 
 fn user_not_found() -> ApiError {

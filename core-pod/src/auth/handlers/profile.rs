@@ -17,6 +17,11 @@ use crate::auth::{AuthState, store};
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn profile(caller: AuthUser, State(state): State<AuthState>) -> Result<Json<Answer<UserData>>, ApiError> {
-    let account = store::find_account(state.db.pool(), caller.user).await?.ok_or_else(user_not_found)?;
-    Ok(Json(Answer::new("Profile retrieved successfully", UserData { user: account.into() })))
+    let account = store::find_account(state.db.pool(), caller.user)
+        .await?
+        .ok_or_else(user_not_found)?;
+    Ok(Json(Answer::new(
+        "Profile retrieved successfully",
+        UserData { user: account.into() },
+    )))
 }

@@ -68,10 +68,13 @@ pub async fn refresh(
     if from_cookie.is_some() && !state.origins.may_call(&headers) {
         return Err(ApiError::forbidden("Requests from this origin are not accepted"));
     }
-    let token = from_cookie.or(body.refresh_token.given()).filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| ApiError::unauthenticated("REFRESH_TOKEN_MISSING", "Refresh token not provided"))?;
-    let presented = digest(token)
-        .ok_or_else(|| ApiError::unauthenticated("INVALID_REFRESH_TOKEN", "Failed to refresh token"))?;
+    let token = from_cookie
+        .or(body.refresh_token.given())
+        .filter(|token| !token.is_empty());
+    let token =
+        token.ok_or_else(|| ApiError::unauthenticated("REFRESH_TOKEN_MISSING", "Refresh token not provided"))?;
+    let presented =
+        digest(token).ok_or_else(|| ApiError::unauthenticated("INVALID_REFRESH_TOKEN", "Failed to refresh token"))?;
 
     let now = state.sources.now();
     let mut tx = state.db.begin().await?;
@@ -122,7 +125,11 @@ async fn rotate(
     let access_until = now + state.signer.access_ttl();
     let told = events::token_refreshed(&state.sources, claimed.session, claimed.user, access_until);
     outbox::append::<Auth>(tx, &[told]).await?;
-    Ok(Rotated { refresh, cookie, expires_at })
+    Ok(Rotated {
+        refresh,
+        cookie,
+        expires_at,
+    })
 }
 
 /// The browser's session cookie, if it is one of this session: then it is kept and lives on.
@@ -158,9 +165,7 @@ async fn refuse(
         (Refusal::JustUsed | Refusal::Replayed, _) => reused(),
         (Refusal::Expired, _) => ApiError::unauthenticated("REFRESH_TOKEN_EXPIRED", "Failed to refresh token"),
         (Refusal::Suspended, _) => suspended(),
-        (Refusal::Unknown, _) => {
-            ApiError::unauthenticated("INVALID_REFRESH_TOKEN", "Invalid or expired refresh token")
-        }
+        (Refusal::Unknown, _) => ApiError::unauthenticated("INVALID_REFRESH_TOKEN", "Invalid or expired refresh token"),
     }
 }
 
@@ -171,8 +176,10 @@ async fn end_family(
     now: DateTime<Utc>,
 ) -> Result<(), ApiError> {
     let ended = store::end_sessions(&mut tx, &[family.session], &[], &[], "replayed", now).await?;
-    let told: Vec<_> =
-        ended.iter().map(|ended| events::logout(&state.sources, ended.session, ended.user, Reason::Forced)).collect();
+    let told: Vec<_> = ended
+        .iter()
+        .map(|ended| events::logout(&state.sources, ended.session, ended.user, Reason::Forced))
+        .collect();
     outbox::append::<Auth>(&mut tx, &told).await?;
     tx.commit().await?;
     tracing::warn!(user = %family.user, session = %family.session, "a used refresh token was presented again; the session is ended");

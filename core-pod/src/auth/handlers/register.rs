@@ -74,7 +74,13 @@ impl RegisterBody {
         match (email, password) {
             (Some(email), Some(password)) => {
                 problems.refuse()?;
-                Ok(SignUp { email, password, first_name, last_name, username })
+                Ok(SignUp {
+                    email,
+                    password,
+                    first_name,
+                    last_name,
+                    username,
+                })
             }
             _ => Err(problems.into_error()),
         }
@@ -117,7 +123,10 @@ pub async fn register(
     let password_hash = state.hasher.hash(sign_up.password.expose(), &state.sources).await?;
     let account = sign_up.account(&state);
     let (ip_address, user_agent) = origin_of(address, &headers);
-    let origin = Origin { ip_address: &ip_address, user_agent: user_agent.as_deref() };
+    let origin = Origin {
+        ip_address: &ip_address,
+        user_agent: user_agent.as_deref(),
+    };
 
     let mut tx = state.db.begin().await?;
     let new = NewAccount {
@@ -136,7 +145,13 @@ pub async fn register(
     tx.commit().await?;
 
     metrics::counter!("auth_registrations_total").increment(1);
-    Ok(signed_in(&state, StatusCode::CREATED, "Account created successfully", User::from(account), opened))
+    Ok(signed_in(
+        &state,
+        StatusCode::CREATED,
+        "Account created successfully",
+        User::from(account),
+        opened,
+    ))
 }
 
 impl SignUp {

@@ -18,6 +18,7 @@ use shared::{
         authenticator::{live, session_cookie, unchecked},
         session::{CookieSecret, SessionState},
     },
+    http::client_address::ClientAddress,
     id::{SessionId, UserId},
 };
 use utoipa::ToSchema;
@@ -79,6 +80,7 @@ pub struct VerifiedSession {
 pub async fn verify_token(
     State(state): State<AuthState>,
     method: Method,
+    address: ClientAddress,
     headers: HeaderMap,
     Fields(body): Fields<VerifyBody>,
 ) -> Result<Response, ApiError> {
@@ -86,20 +88,40 @@ pub async fn verify_token(
         state.authenticator.0.service(&headers).await?;
         return introspect(&state, &body).await;
     }
-    let caller = state.authenticator.0.user(&method, &headers).await?;
-    let caller = caller.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))?;
+    let caller = state.authenticator.0.user(&method, &headers).await;
+    let subject = match &caller {
+        Ok(Some(caller)) => format!("user:{}", caller.user),
+        Ok(None) | Err(_) => format!("ip:{}", address.limit_subject()),
+    };
+    let decision = state
+        .limiter
+        .check(&state.config.limits.other, &subject)
+        .await
+        .into_result()?;
+    let caller = caller?.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))?;
     let email = match &caller.email {
         Some(email) => email.clone(),
         None => find(&state, caller.user).await?.email,
     };
-    let verified = Verified { user: VerifiedUser { id: caller.user, email, role: caller.role }, session: None };
+    let verified = Verified {
+        user: VerifiedUser {
+            id: caller.user,
+            email,
+            role: caller.role,
+        },
+        session: None,
+    };
     let mut response = Json(Answer::new("Token is valid", verified)).into_response();
+    decision.apply(response.headers_mut());
     give_cookie(&state, &caller, &headers, &mut response).await?;
     Ok(response)
 }
 
 async fn introspect(state: &AuthState, body: &VerifyBody) -> Result<Response, ApiError> {
-    let found = match (body.session.given().and_then(CookieSecret::parse), body.sid.given().map(str::parse)) {
+    let found = match (
+        body.session.given().and_then(CookieSecret::parse),
+        body.sid.given().map(str::parse),
+    ) {
         (Some(cookie), _) => state.sessions.by_cookie(&cookie).await.map_err(unchecked)?,
         (None, Some(Ok(session))) => state.sessions.by_id(session).await.map_err(unchecked)?,
         // a value that cannot be one of ours names no session
@@ -107,13 +129,22 @@ async fn introspect(state: &AuthState, body: &VerifyBody) -> Result<Response, Ap
     };
     let view = live(found)?;
     let account = find(state, view.user).await?;
-    let user = VerifiedUser { id: view.user, email: account.email, role: view.role };
-    let verified = Verified { user, session: Some(VerifiedSession { id: view.session }) };
+    let user = VerifiedUser {
+        id: view.user,
+        email: account.email,
+        role: view.role,
+    };
+    let verified = Verified {
+        user,
+        session: Some(VerifiedSession { id: view.session }),
+    };
     Ok(Json(Answer::new("Token is valid", verified)).into_response())
 }
 
 async fn find(state: &AuthState, user: UserId) -> Result<Account, ApiError> {
-    store::find_account(state.db.pool(), user).await?.ok_or_else(user_not_found)
+    store::find_account(state.db.pool(), user)
+        .await?
+        .ok_or_else(user_not_found)
 }
 
 /// Gives the browser a session cookie, unless it has a live one of this session.
@@ -132,7 +163,9 @@ async fn give_cookie(
     let now = state.sources.now();
     let cookie = state.sources.secret();
     let mut tx = state.db.begin().await?;
-    let Some(expires_at) = store::find_expiry(&mut *tx, caller.session).await? else { return Ok(()) };
+    let Some(expires_at) = store::find_expiry(&mut *tx, caller.session).await? else {
+        return Ok(());
+    };
     store::insert_cookie(&mut tx, caller.session, digest(&cookie).unwrap_or_default(), now).await?;
     tx.commit().await?;
     cookies(state).set_session(response.headers_mut(), &cookie, remaining(expires_at, now));

@@ -7,9 +7,9 @@ use std::fmt;
 
 /// Top-level domains under which Microsoft and Yahoo give out mailboxes of their brands.
 const BRAND_SUFFIXES: [&str; 43] = [
-    "at", "be", "ca", "ch", "cl", "co.id", "co.il", "co.in", "co.jp", "co.kr", "co.nz", "co.th", "co.uk", "co.za", "com",
-    "com.ar", "com.au", "com.br", "com.gr", "com.hk", "com.mx", "com.pe", "com.sg", "com.tr", "com.vn", "cz", "de", "dk",
-    "es", "eu", "fr", "gr", "hu", "ie", "in", "it", "lv", "nl", "no", "pt", "ro", "se", "sk",
+    "at", "be", "ca", "ch", "cl", "co.id", "co.il", "co.in", "co.jp", "co.kr", "co.nz", "co.th", "co.uk", "co.za",
+    "com", "com.ar", "com.au", "com.br", "com.gr", "com.hk", "com.mx", "com.pe", "com.sg", "com.tr", "com.vn", "cz",
+    "de", "dk", "es", "eu", "fr", "gr", "hu", "ie", "in", "it", "lv", "nl", "no", "pt", "ro", "se", "sk",
 ];
 
 /// A normalised address, beside the one that was typed.
@@ -39,7 +39,10 @@ impl Email {
         }
         let (local, domain) = normalise(local, domain);
         // what the suffix leaves must still be an address: `+x@gmail.com` is nobody's
-        is_local_part(&local).then(|| Self { normalised: format!("{local}@{domain}"), typed: typed.to_owned() })
+        is_local_part(&local).then(|| Self {
+            normalised: format!("{local}@{domain}"),
+            typed: typed.to_owned(),
+        })
     }
 
     /// What is stored, looked up and shown.
@@ -67,7 +70,10 @@ fn normalise(local: &str, domain: &str) -> (String, String) {
         "ymail" | "rocketmail" if suffix == "com" => '-',
         _ => return (local.to_owned(), domain.to_owned()),
     };
-    (local.split(separator).next().unwrap_or(local).to_owned(), domain.to_owned())
+    (
+        local.split(separator).next().unwrap_or(local).to_owned(),
+        domain.to_owned(),
+    )
 }
 
 fn is_local_part(local: &str) -> bool {
@@ -82,7 +88,9 @@ fn is_domain(domain: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let Some((_, top)) = domain.rsplit_once('.') else { return false };
+    let Some((_, top)) = domain.rsplit_once('.') else {
+        return false;
+    };
     let is_top = top.len() >= 2 && (top.starts_with("xn--") || top.bytes().all(|byte| byte.is_ascii_alphabetic()));
     is_top && domain.split('.').all(is_label)
 }
@@ -114,17 +122,38 @@ mod tests {
 
     #[test]
     fn the_address_as_typed_is_kept_for_delivery() {
-        assert_eq!(Email::parse(" Ada.L+x@gmail.com").unwrap().as_typed(), "Ada.L+x@gmail.com");
+        assert_eq!(
+            Email::parse(" Ada.L+x@gmail.com").unwrap().as_typed(),
+            "Ada.L+x@gmail.com"
+        );
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         let long = format!("{}@example.com", "a".repeat(65));
         for raw in [
-            "", "ada", "ada@", "@example.com", "ada@localhost", "ada@example", "a b@example.com", "ada@@example.com",
-            "Ada <ada@example.com>", "\"ada\"@example.com", "ada.@example.com", "a..b@example.com", "ada@-x.com",
-            "ada@exa_mple.com", "ada@example.c", "ada@example.123", "+x@gmail.com", "...@gmail.com", "-x@yahoo.com",
-            "ada\0@example.com", "adа@example.com", long.as_str(),
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@localhost",
+            "ada@example",
+            "a b@example.com",
+            "ada@@example.com",
+            "Ada <ada@example.com>",
+            "\"ada\"@example.com",
+            "ada.@example.com",
+            "a..b@example.com",
+            "ada@-x.com",
+            "ada@exa_mple.com",
+            "ada@example.c",
+            "ada@example.123",
+            "+x@gmail.com",
+            "...@gmail.com",
+            "-x@yahoo.com",
+            "ada\0@example.com",
+            "adа@example.com",
+            long.as_str(),
         ] {
             assert_eq!(normalised(raw), None, "{raw}");
         }

@@ -45,7 +45,8 @@ impl Username {
 }
 
 fn clean(raw: &str) -> Option<String> {
-    let acceptable = |character: char| !character.is_control() && !matches!(character, '<' | '>') && !is_invisible(character);
+    let acceptable =
+        |character: char| !character.is_control() && !matches!(character, '<' | '>') && !is_invisible(character);
     // normalising can grow a text many times over; nothing that long is a name
     if raw.len() > 1_000 {
         return Some(raw.chars().take(200).collect());
@@ -67,14 +68,28 @@ mod tests {
 
     #[test]
     fn names_of_any_script_are_kept_and_composed() {
-        for (raw, expected) in [(" Ada ", "Ada"), ("Zoe\u{308}", "Zoë"), ("伟", "伟"), ("O'Neil-Łukasz", "O'Neil-Łukasz")] {
+        for (raw, expected) in [
+            (" Ada ", "Ada"),
+            ("Zoe\u{308}", "Zoë"),
+            ("伟", "伟"),
+            ("O'Neil-Łukasz", "O'Neil-Łukasz"),
+        ] {
             assert_eq!(PersonName::parse(raw).unwrap().as_str(), expected);
         }
     }
 
     #[test]
     fn markup_controls_and_overrides_are_refused() {
-        for raw in ["<script>", "Ada>", "A\u{0}da", "Ada\n", "\u{202E}adA", "A\u{200B}da", "", "   "] {
+        for raw in [
+            "<script>",
+            "Ada>",
+            "A\u{0}da",
+            "Ada\n",
+            "\u{202E}adA",
+            "A\u{200B}da",
+            "",
+            "   ",
+        ] {
             assert!(PersonName::parse(raw).is_err(), "{raw:?}");
         }
         assert!(PersonName::parse(&"a".repeat(51)).is_err());

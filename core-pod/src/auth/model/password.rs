@@ -32,7 +32,11 @@ impl Password {
         } else if raw.contains('\0') {
             wrong.push("Password must not contain a null character");
         }
-        if wrong.is_empty() { Ok(Self(raw.into())) } else { Err(wrong) }
+        if wrong.is_empty() {
+            Ok(Self(raw.into()))
+        } else {
+            Err(wrong)
+        }
     }
 
     /// The text, to be hashed.
@@ -56,7 +60,14 @@ mod tests {
 
     #[test]
     fn each_missing_kind_is_refused() {
-        for raw in ["PASSW0RD!", "passw0rd!", "Password!", "Passw0rds", "Pw0!", "Passw0rd!\0"] {
+        for raw in [
+            "PASSW0RD!",
+            "passw0rd!",
+            "Password!",
+            "Passw0rds",
+            "Pw0!",
+            "Passw0rd!\0",
+        ] {
             assert!(Password::parse(raw).is_err(), "{raw}");
         }
         assert!(Password::parse(&format!("Aa1!{}", "a".repeat(125))).is_err());

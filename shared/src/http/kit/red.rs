@@ -21,11 +21,14 @@ struct Series {
     duration: Histogram,
 }
 
+/// A series with its method and status.
+type Labelled = (&'static str, u16, Series);
+
 /// The series of one service.
 pub(super) struct Red {
     service: &'static str,
     in_flight: OnceLock<Gauge>,
-    routes: RwLock<HashMap<Box<str>, Vec<(&'static str, u16, Series)>>>,
+    routes: RwLock<HashMap<Box<str>, Vec<Labelled>>>,
 }
 
 impl Red {

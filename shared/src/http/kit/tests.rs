@@ -44,7 +44,7 @@ fn router() -> Router {
                 assert!(false_from_a_bug(), "a bug");
             }),
         )
-        .route("/slow", get(|| std::future::pending::<()>()))
+        .route("/slow", get(std::future::pending::<()>))
         .route("/large", get(|| async { Json(vec!["dreamscape"; 500]) }))
         .route(
             "/own",
@@ -353,7 +353,7 @@ async fn more_requests_than_allowed_are_refused_but_not_health() {
 async fn a_listener_with_a_limiter_counts_each_address_and_spares_health() {
     use crate::http::limit::{LimitConfig, ListenerLimit, RateLimiter, Rule, Subject};
     let limiter = RateLimiter::new(Redis::memory(), LimitConfig::default());
-    let rule = Rule::new("edge", 2, Duration::from_secs(60));
+    let rule = Rule::new("edge", 2, Duration::from_mins(1));
     let limit = ListenerLimit::new(limiter, rule, Subject::Address).with_legacy_headers();
     let kit = Kit::new("gateway", &config(), Some(Arc::new(limit)));
     let app = kit.wrap(router().route("/health", get(|| async { "well" })));

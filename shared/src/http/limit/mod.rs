@@ -9,15 +9,15 @@ mod bucket;
 mod decision;
 mod layer;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
+use self::bucket::{BUCKET, Step};
 pub use self::{
     decision::Decision,
     layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
-use self::bucket::{BUCKET, Step};
 use crate::{config::Reader, redis::Redis};
 
 /// How much one subject may do within one scope.
@@ -219,4 +219,15 @@ fn scale(count: u32, factor: f64) -> u32 {
     )]
     let scaled = (f64::from(count) * factor).round().clamp(1.0, f64::from(u32::MAX)) as u32;
     scaled
+}
+
+/// The subject of an address: IPv6 by its /64, since one household has all of it.
+pub fn address_subject(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("ip:{address}"),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("ip:{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
 }

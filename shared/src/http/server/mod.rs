@@ -83,7 +83,7 @@ impl Default for ServerConfig {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             drain: DrainConfig::default(),
         }
     }

@@ -159,7 +159,7 @@ async fn the_drain_finishes_what_is_in_flight_and_still_answers_meanwhile() {
 #[tokio::test]
 async fn connections_are_accepted_while_lingering() {
     let mut config = ServerConfig::default();
-    config.drain.linger = Duration::from_secs(600);
+    config.drain.linger = Duration::from_mins(10);
     let server = start(config).await;
     server.shutdown.drain();
     assert!(exchange(server.address, CLOSING).await.starts_with("HTTP/1.1 200"));

@@ -89,8 +89,7 @@ impl Route {
 
     /// The flight of a day at one of its slots.
     pub fn flight(&self, date: NaiveDate, slot: u32) -> Option<Flight> {
-        let wall = date.and_time(NaiveTime::from_num_seconds_from_midnight_opt(slot * 60, 0)?);
-        let (departs_local, departs) = instant(self.from.zone, wall)?;
+        let (departs_local, departs) = instant(self.from.zone, wall_clock(date, slot)?)?;
         let km = self.km();
         let arrives = departs.checked_add_signed(block(km))?;
         let arrives_local = arrives.with_timezone(&self.to.zone).naive_local();
@@ -119,19 +118,26 @@ impl Route {
         })
     }
 
-    /// The flights that a traveller who lands at `arrival` can change to, soonest first.
-    pub fn connecting(&self, arrival: DateTime<Utc>) -> Vec<Flight> {
+    /// The first flight that a traveller who lands at `arrival` can change to, if one leaves within the time for it.
+    /// `slots` are this route's.
+    pub fn connecting(&self, slots: &[u32], arrival: DateTime<Utc>) -> Option<Flight> {
         let landed = arrival.with_timezone(&self.from.zone).date_naive();
         let days = [Some(landed), landed.checked_add_days(Days::new(1))];
-        let slots = self.slots();
-        let flights = days
-            .iter()
+        let departures = days
+            .into_iter()
             .flatten()
-            .flat_map(|day| slots.iter().filter_map(|slot| self.flight(*day, *slot)));
-        flights
-            .filter(|flight| CONNECTION.contains(&(flight.departs - arrival).num_minutes()))
-            .collect()
+            .flat_map(|day| slots.iter().map(move |slot| (day, *slot)));
+        // looked at before the flight is made: most leave too early or too late
+        let mut in_time = departures.filter(|(day, slot)| {
+            let departs = wall_clock(*day, *slot).and_then(|wall| instant(self.from.zone, wall));
+            departs.is_some_and(|(_, departs)| CONNECTION.contains(&(departs - arrival).num_minutes()))
+        });
+        in_time.next().and_then(|(day, slot)| self.flight(day, slot))
     }
+}
+
+fn wall_clock(date: NaiveDate, slot: u32) -> Option<NaiveDateTime> {
+    NaiveTime::from_num_seconds_from_midnight_opt(slot * 60, 0).map(|time| date.and_time(time))
 }
 
 /// Gate to gate: half an hour on the ground and the distance at 840 km/h, on multiples of five minutes.
@@ -228,8 +234,7 @@ mod tests {
     fn connections_leave_time_to_change() {
         let route = route("AF", "CDG", "NCE");
         let landing = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        for flight in route.connecting(landing) {
-            assert!(CONNECTION.contains(&(flight.departs - landing).num_minutes()));
-        }
+        let flight = route.connecting(&route.slots(), landing).unwrap();
+        assert!(CONNECTION.contains(&(flight.departs - landing).num_minutes()));
     }
 }

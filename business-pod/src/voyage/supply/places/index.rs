@@ -154,46 +154,33 @@ impl PlaceIndex {
         if keyword.is_empty() || query.limit == 0 {
             return Vec::new();
         }
-        let mut best: HashMap<u32, Match> = HashMap::new();
-        let mut note = |position: u32, quality: Match| {
-            let known = best.entry(position).or_insert(quality);
-            *known = quality.min(*known);
-        };
+        let mut matches: Vec<(u32, Match)> = Vec::new();
         if let Ok(code) = keyword.parse::<Iata>() {
-            for position in self.by_exact_code(code, query) {
-                note(position, Match::Code);
-            }
+            let positions = self.by_exact_code(code, query).into_iter();
+            matches.extend(positions.map(|position| (position, Match::Code)));
         }
         let first = self.names.partition_point(|(name, ..)| name.as_str() < keyword);
-        for (name, position, quality) in self
-            .names
-            .iter()
-            .skip(first)
-            .take_while(|(name, ..)| name.starts_with(keyword))
-        {
+        let names = self.names.iter().skip(first);
+        let begun = names.take_while(|(name, ..)| name.starts_with(keyword));
+        matches.extend(begun.map(|(name, position, quality)| {
             // a whole name counts more than a beginning, whichever word it begins with
             let whole = name.len() == keyword.len() && *quality == Match::Prefix;
-            note(*position, if whole { Match::Whole } else { *quality });
+            (*position, if whole { Match::Whole } else { *quality })
+        }));
+        if matches.is_empty() {
+            let positions = self.near_misses(keyword).into_iter();
+            matches.extend(positions.map(|position| (position, Match::Fuzzy)));
         }
-        if best.is_empty() {
-            best.extend(
-                self.near_misses(keyword)
-                    .into_iter()
-                    .map(|position| (position, Match::Fuzzy)),
-            );
-        }
-        let mut found: Vec<(Match, Place)> = best
+        // of each place its best match
+        matches.sort_unstable();
+        matches.dedup_by_key(|(position, _)| *position);
+        let places = matches
             .into_iter()
-            .filter_map(|(position, quality)| Some((quality, self.place(position)?)))
-            .filter(|(_, place)| query.wants(place))
-            .collect();
-        found.sort_by_key(|(quality, place)| {
-            (
-                *quality,
-                Reverse(place.main.rank),
-                place.kind == PlaceKind::Airport,
-                place.code,
-            )
+            .filter_map(|(position, quality)| Some((quality, self.place(position)?)));
+        let mut found: Vec<(Match, Place)> = places.filter(|(_, place)| query.wants(place)).collect();
+        found.sort_unstable_by_key(|(quality, place)| {
+            let is_airport = place.kind == PlaceKind::Airport;
+            (*quality, Reverse(place.main.rank), is_airport, place.code)
         });
         found.truncate(query.limit);
         found

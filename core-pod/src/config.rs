@@ -1,0 +1,76 @@
+//! The settings of the core pod.
+//!
+//! contract: core §12
+
+use std::time::Duration;
+
+use shared::{
+    config::{Environment, Reader},
+    db::DatabaseConfig,
+    events::kafka::KafkaConfig,
+    gateway::{GatewayConfig, Target},
+    http::{
+        HttpConfig,
+        limit::{LimitConfig, Rule},
+    },
+    rate_limit_rule,
+    redis::RedisConfig,
+};
+
+use crate::{auth::AuthConfig, user::UserConfig};
+
+/// Everything the pod is told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the process runs.
+    pub environment: Environment,
+    /// Origins, proxies and bounds of the listeners.
+    pub http: HttpConfig,
+    /// The auth service.
+    pub auth: AuthConfig,
+    /// Its database.
+    pub auth_database: DatabaseConfig,
+    /// The user service.
+    pub user: UserConfig,
+    /// Its database.
+    pub user_database: DatabaseConfig,
+    /// Rate limits and session checks.
+    pub redis: RedisConfig,
+    /// How rate limits are scaled.
+    pub limits: LimitConfig,
+    /// Events.
+    pub kafka: KafkaConfig,
+    /// Where the services of the other pods are.
+    pub gateway: GatewayConfig,
+    /// What one address may ask of the other pods' services through this one (core §1.10).
+    pub gateway_rule: Rule,
+}
+
+impl Config {
+    /// Reads all settings.
+    pub fn read(reader: &mut Reader) -> Self {
+        let http = HttpConfig::read(reader);
+        let gateway_rule = Rule::new("gateway", 1_000, Duration::from_secs(60));
+        Self {
+            environment: reader.environment(),
+            auth: AuthConfig::read(reader, http.secure_cookies),
+            auth_database: DatabaseConfig::read(reader, "AUTH"),
+            user: UserConfig::read(reader),
+            user_database: DatabaseConfig::read(reader, "USER"),
+            redis: RedisConfig::read(reader),
+            limits: LimitConfig::read(reader),
+            kafka: KafkaConfig::read(reader),
+            gateway: GatewayConfig::read(reader, &[Target::Auth, Target::User]),
+            gateway_rule: rate_limit_rule!(reader, "GATEWAY", gateway_rule),
+            http,
+        }
+    }
+
+    /// `development` or `production`, as health reports say it.
+    pub fn environment_name(&self) -> &'static str {
+        match self.environment {
+            Environment::Development => "development",
+            Environment::Production => "production",
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The background work of the core pod: relays, the consumer, clearing away, and in development the demo accounts.
+
+use std::time::Duration;
+
+use shared::{
+    db::{self, Db},
+    events::{
+        consumer::Consumer,
+        kafka::{Producer, keep_topics},
+        relay::Relay,
+    },
+    lifecycle::Tasks,
+};
+
+use crate::{
+    Config, Services,
+    auth::{self, Auth},
+    user::{User, UserEvents},
+};
+
+/// Between two looks at the pools.
+const POOLS_EVERY: Duration = Duration::from_secs(5);
+
+/// Starts everything; it ends with the tasks' shutdown.
+pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Result<()> {
+    let Services {
+        auth_db,
+        user_db,
+        sources,
+        ..
+    } = services;
+    let auth_producer = Producer::new(&config.kafka, <Auth as db::Service>::NAME)?;
+    let user_producer = Producer::new(&config.kafka, <User as db::Service>::NAME)?;
+
+    relay(tasks, "auth-relay", auth_db, auth_producer, services);
+    relay(tasks, "user-relay", user_db, user_producer.clone(), services);
+
+    let (db, kafka, producer) = (user_db.clone(), config.kafka.clone(), user_producer);
+    let handler = UserEvents::new(sources.clone());
+    tasks.supervise("user-consumer", move |shutdown| {
+        Consumer::<User>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
+    });
+
+    let (db, clock) = (auth_db.clone(), sources.clone());
+    tasks.supervise("session-purge", move |shutdown| {
+        auth::keep_purging(db.clone(), clock.clone(), shutdown)
+    });
+
+    let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());
+    tasks.spawn("topics", async move { keep_topics(&kafka, &shutdown).await });
+
+    let (auth_pool, user_pool, shutdown) = (auth_db.clone(), user_db.clone(), tasks.shutdown().clone());
+    tasks.spawn("pool-gauges", async move {
+        while !shutdown.is_draining() {
+            auth_pool.record_metrics();
+            user_pool.record_metrics();
+            tokio::select! {
+                () = shutdown.draining() => {}
+                () = tokio::time::sleep(POOLS_EVERY) => {}
+            }
+        }
+    });
+
+    if config.environment == shared::config::Environment::Development {
+        seed(tasks, services);
+    }
+    Ok(())
+}
+
+fn relay<S: db::Service>(tasks: &Tasks, name: &'static str, db: &Db<S>, producer: Producer, services: &Services) {
+    let (db, sources) = (db.clone(), services.sources.clone());
+    tasks.supervise(name, move |shutdown| {
+        Relay::new(db.clone(), producer.clone(), sources.clone()).run(shutdown)
+    });
+}
+
+/// Demo accounts, as soon as the database answers.
+fn seed(tasks: &Tasks, services: &Services) {
+    let (state, shutdown) = (services.auth.clone(), tasks.shutdown().clone());
+    tasks.spawn("demo-accounts", async move {
+        while !shutdown.is_draining() {
+            match auth::seed_demo_accounts(shared::config::Environment::Development, &state).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(error = format!("{error:#}"), "demo accounts not made yet"),
+            }
+            tokio::select! {
+                () = shutdown.draining() => return,
+                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+            }
+        }
+    });
+}
