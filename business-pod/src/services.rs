@@ -48,7 +48,6 @@ pub(crate) struct Services {
     sources: Sources,
     voyage: VoyageState,
     voyage_events: Producer,
-    search: SearchState,
     payment: PaymentState,
     payment_events: Producer,
 }
@@ -98,7 +97,7 @@ impl Services {
             offers: Offers::new(supply),
             tasks: tasks.clone(),
             limiter: limiter.clone(),
-            search: search.clone(),
+            search,
             config: Arc::new(config.voyage.clone()),
             wake: Wake::default(),
         };
@@ -116,7 +115,6 @@ impl Services {
             sources,
             voyage,
             voyage_events: Producer::new(&config.kafka, Voyage::NAME)?,
-            search,
             payment,
             payment_events: Producer::new(&config.kafka, Payment::NAME)?,
         })
@@ -197,8 +195,8 @@ impl Services {
         let pod_kit = Kit::new(BusinessPod::NAME, &config.http, None);
 
         let voyage = || {
-            Router::from(voyage::router(&self.voyage, &self.search))
-                .merge(voyage::token_only_router(&self.voyage, &self.search))
+            Router::from(voyage::router(&self.voyage))
+                .merge(voyage::token_only_router(&self.voyage))
                 .merge(health::alias("/api/v1/health/voyage", voyage_health.clone()))
                 .merge(health::alias("/api/v1/voyage/health", voyage_health.clone()))
         };

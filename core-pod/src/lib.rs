@@ -206,6 +206,11 @@ impl Services {
         kits.auth.front(merged)
     }
 
+    /// Deletes sessions that ended long ago, as the hourly job does.
+    pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
+        auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {
         let mut auth = vec![Check::postgres(&self.auth_db, auth::migrations())];
         auth.extend(Check::redis(&self.redis));

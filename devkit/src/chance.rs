@@ -21,7 +21,11 @@ pub fn unix_seconds() -> i64 {
     chrono::Utc::now().timestamp()
 }
 
-/// Fills an array with random bytes fit for secrets.
+/// An array of random bytes fit for secrets.
+///
+/// # Panics
+///
+/// If the operating system has no random bytes to give.
 #[expect(
     clippy::expect_used,
     reason = "without the system's random generator no secret can be made; stopping is right"

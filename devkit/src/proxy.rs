@@ -171,19 +171,14 @@ async fn connect(client: TcpStream, line: CancellationToken, shared: &Shared) {
             pump(server_read, client_write, shared)
         )
     };
-    let Some(_) = line.run_until_cancelled(both).await else {
-        // Both halves were dropped with the future; the peers see the end of the stream at once.
-        return;
-    };
+    // Cut: both halves are dropped with the future, and the peers see the end of the stream at once.
+    let _ = line.run_until_cancelled(both).await;
 }
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
     let mut mode = shared.mode.subscribe();
     let mut buffer = vec![0_u8; 64 * 1024];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
-            break;
-        };
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let delay = shared.delay.load(Ordering::SeqCst);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;

@@ -55,9 +55,18 @@ impl VoyageConfig {
     /// HTTP kit says of cookies.
     pub fn read(reader: &mut Reader, live_payments: bool, secure_cookies: bool) -> Self {
         let defaults = Self::default();
-        let cart_life = seconds(reader, "CART_TTL_SECONDS", 1800, "seconds a cart lives after its last use");
-        let payment_window =
-            seconds(reader, "BOOKING_PAYMENT_WINDOW_SECONDS", 1800, "seconds in which a booking must be paid");
+        let cart_life = seconds(
+            reader,
+            "CART_TTL_SECONDS",
+            1800,
+            "seconds a cart lives after its last use",
+        );
+        let payment_window = seconds(
+            reader,
+            "BOOKING_PAYMENT_WINDOW_SECONDS",
+            1800,
+            "seconds in which a booking must be paid",
+        );
         let default_policy = if reader.production() { "strict" } else { "lenient" };
         let policy = reader.or(
             "VOYAGE_PRICE_POLICY",
@@ -73,7 +82,9 @@ impl VoyageConfig {
             "lenient" if live_payments => PricePolicy::Strict,
             "lenient" => PricePolicy::Lenient,
             other => {
-                reader.problem(format!("VOYAGE_PRICE_POLICY: `{other}` is neither `strict` nor `lenient`"));
+                reader.problem(format!(
+                    "VOYAGE_PRICE_POLICY: `{other}` is neither `strict` nor `lenient`"
+                ));
                 PricePolicy::Strict
             }
         };
@@ -103,21 +114,34 @@ mod tests {
     use super::*;
 
     fn reader(pairs: &[(&str, &str)]) -> Reader {
-        Reader::from_pairs(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        Reader::from_pairs(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
     fn production_is_strict_unless_told_otherwise() {
         let mut production = reader(&[("APP_ENV", "production")]);
-        assert_eq!(VoyageConfig::read(&mut production, false, true).price_policy, PricePolicy::Strict);
+        assert_eq!(
+            VoyageConfig::read(&mut production, false, true).price_policy,
+            PricePolicy::Strict
+        );
         let mut development = reader(&[]);
-        assert_eq!(VoyageConfig::read(&mut development, false, false).price_policy, PricePolicy::Lenient);
+        assert_eq!(
+            VoyageConfig::read(&mut development, false, false).price_policy,
+            PricePolicy::Lenient
+        );
     }
 
     #[test]
     fn lenient_prices_never_meet_a_live_key() {
         let mut told = reader(&[("VOYAGE_PRICE_POLICY", "lenient")]);
-        assert_eq!(VoyageConfig::read(&mut told, true, true).price_policy, PricePolicy::Strict);
+        assert_eq!(
+            VoyageConfig::read(&mut told, true, true).price_policy,
+            PricePolicy::Strict
+        );
         assert!(told.finish().is_err());
     }
 }

@@ -9,6 +9,7 @@ use shared::{
     events::{
         Envelope, Topic,
         consumer::{Failure, Handler},
+        outbox,
     },
     id::UserId,
     idempotency,
@@ -23,12 +24,15 @@ use super::{
         saga::{self, Actor},
         store,
     },
-    cart,
+    cart, events,
 };
 
 /// The handler of the group `dreamscape-voyage-service-group`.
 pub fn handler(state: &VoyageState) -> impl Handler<Voyage> + use<> {
-    Consumer { sources: state.sources.clone(), wake: state.wake.clone() }
+    Consumer {
+        sources: state.sources.clone(),
+        wake: state.wake.clone(),
+    }
 }
 
 struct Consumer {
@@ -96,7 +100,10 @@ impl Handler<Voyage> for Consumer {
             Topic::PaymentFailed => {
                 let message = payment.error_message.as_deref().or(payment.reason.as_deref());
                 let reason = payment_failed_reason(payment.error_code.as_deref(), message);
-                Trigger::PaymentFailed { reason, terminal: payment.terminal }
+                Trigger::PaymentFailed {
+                    reason,
+                    terminal: payment.terminal,
+                }
             }
             Topic::PaymentRefunded => Trigger::Refunded(refunded_minor(&booking, &payment)),
             Topic::PaymentInitiated => match payment.status.as_deref() {
@@ -129,8 +136,12 @@ impl Consumer {
         booking: &Booking,
         payment: &PaymentEvent,
     ) -> Result<(), Failure> {
-        if let (None, Some(intent)) = (&booking.payment_intent, &payment.payment_id) {
-            store::set_intent(conn, booking.id, intent, self.sources.now()).await?;
+        let (None, Some(intent), Some((cart, _))) = (&booking.payment_intent, &payment.payment_id, booking.cart) else {
+            return Ok(());
+        };
+        if store::set_intent(conn, booking.id, intent, self.sources.now()).await? {
+            let event = events::cart_checkout(&self.sources, booking, cart, intent);
+            outbox::append::<Voyage>(conn, &[event]).await?;
         }
         Ok(())
     }
@@ -152,7 +163,15 @@ impl Consumer {
     async fn forget(&self, conn: &mut PgConnection, event: &Envelope) -> Result<(), Failure> {
         let UserDeleted { user_id } = event.payload()?;
         for mut open in store::lock_open_of_user(conn, user_id).await? {
-            saga::drive(conn, &self.sources, &mut open, &Trigger::AccountDeleted, Actor::Account, Some(event)).await?;
+            saga::drive(
+                conn,
+                &self.sources,
+                &mut open,
+                &Trigger::AccountDeleted,
+                Actor::Account,
+                Some(event),
+            )
+            .await?;
         }
         cart::store::delete_of(conn, &cart::model::Owner::User(user_id)).await?;
         store::erase_searches(conn, user_id).await?;
@@ -169,7 +188,11 @@ impl Consumer {
 /// The booking an event is about: by reference, by row id, by payment.
 async fn find(conn: &mut PgConnection, payment: &PaymentEvent) -> Result<Booking, Failure> {
     let names = [payment.booking_id.as_deref(), payment.booking_reference.as_deref()];
-    for name in names.into_iter().flatten().filter(|name| !name.is_empty() && !name.contains('\0')) {
+    for name in names
+        .into_iter()
+        .flatten()
+        .filter(|name| !name.is_empty() && !name.contains('\0'))
+    {
         if let Some(booking) = store::lock(conn, name).await? {
             return Ok(booking);
         }

@@ -34,7 +34,14 @@ pub fn booking_created(sources: &Sources, booking: &Booking) -> NewEvent {
             })
         })
         .collect();
-    let travelers: Vec<&Traveler> = booking.lines.iter().map(|line| &line.travelers).max_by_key(|list| list.len()).into_iter().flatten().collect();
+    let travelers: Vec<&Traveler> = booking
+        .lines
+        .iter()
+        .map(|line| &line.travelers)
+        .max_by_key(|list| list.len())
+        .into_iter()
+        .flatten()
+        .collect();
     let payload = json!({
         "bookingId": booking.id,
         "bookingReference": booking.reference,
@@ -48,8 +55,14 @@ pub fn booking_created(sources: &Sources, booking: &Booking) -> NewEvent {
         "destinations": destinations(booking),
         "createdAt": iso_millis(booking.created_at),
     });
-    NewEvent::at::<Voyage>(sources, booking.created_at, Topic::VoyageBookingCreated, booking.id, &payload)
-        .correlated(booking.correlation.clone())
+    NewEvent::at::<Voyage>(
+        sources,
+        booking.created_at,
+        Topic::VoyageBookingCreated,
+        booking.id,
+        &payload,
+    )
+    .correlated(booking.correlation.clone())
 }
 
 /// A booking changed its status. `None` if the change is only inside (a longer time limit).
@@ -74,10 +87,15 @@ pub fn booking_changed(sources: &Sources, booking: &Booking, change: &Change) ->
             Topic::VoyageBookingConfirmed
         }
         Status::Failed | Status::Cancelled => {
-            payload.insert("reason".into(), json!(change.reason.as_deref().unwrap_or("user_cancelled")));
+            payload.insert(
+                "reason".into(),
+                json!(change.reason.as_deref().unwrap_or("user_cancelled")),
+            );
             payload.insert("cancelledAt".into(), json!(iso_millis(change.at)));
             insert_some(&mut payload, "paymentIntentId", booking.payment_intent.as_ref());
-            let refunded = booking.refunded_minor.map(|minor| Money::new(minor, booking.total.currency).major());
+            let refunded = booking
+                .refunded_minor
+                .map(|minor| Money::new(minor, booking.total.currency).major());
             insert_some(&mut payload, "refundAmount", refunded);
             // whether the booking had been confirmed before: only then was it ever counted as one
             payload.insert("previousStatus".into(), json!(change.from));
@@ -85,7 +103,10 @@ pub fn booking_changed(sources: &Sources, booking: &Booking, change: &Change) ->
             Topic::VoyageBookingCancelled
         }
         Status::Draft | Status::PendingPayment | Status::Pending | Status::Completed => {
-            payload.insert("changes".into(), json!({ "status": { "old": change.from, "new": change.to } }));
+            payload.insert(
+                "changes".into(),
+                json!({ "status": { "old": change.from, "new": change.to } }),
+            );
             payload.insert("updatedAt".into(), json!(iso_millis(change.at)));
             Topic::VoyageBookingUpdated
         }
@@ -119,7 +140,8 @@ pub fn cart_checkout(sources: &Sources, booking: &Booking, cart: CartId, intent:
         "paymentIntentId": intent,
         "checkoutAt": iso_millis(sources.now()),
     });
-    NewEvent::new::<Voyage>(sources, Topic::VoyageCartCheckout, booking.user, &payload).correlated(booking.correlation.clone())
+    NewEvent::new::<Voyage>(sources, Topic::VoyageCartCheckout, booking.user, &payload)
+        .correlated(booking.correlation.clone())
 }
 
 /// What was put into a cart, as the `selected` events tell it.
@@ -150,18 +172,30 @@ pub fn selected(sources: &Sources, chosen: &Selected<'_>) -> Option<NewEvent> {
     let topic = match chosen.kind {
         ItemKind::Flight => {
             payload.insert("flightId".into(), json!(chosen.item_id));
-            payload.insert("airline".into(), text(data, &["/airline/code", "/airline/name", "/airline"]));
+            payload.insert(
+                "airline".into(),
+                text(data, &["/airline/code", "/airline/name", "/airline"]),
+            );
             payload.insert("flightNumber".into(), text(data, &["/flightNumber"]));
             payload.insert("origin".into(), text(data, &["/departure/airport", "/origin"]));
             payload.insert("destination".into(), text(data, &["/arrival/airport", "/destination"]));
-            payload.insert("departureTime".into(), text(data, &["/departure/time", "/departureTime", "/departureDate"]));
-            payload.insert("arrivalTime".into(), text(data, &["/arrival/time", "/arrivalTime", "/arrivalDate"]));
+            payload.insert(
+                "departureTime".into(),
+                text(data, &["/departure/time", "/departureTime", "/departureDate"]),
+            );
+            payload.insert(
+                "arrivalTime".into(),
+                text(data, &["/arrival/time", "/arrivalTime", "/arrivalDate"]),
+            );
             Topic::VoyageFlightSelected
         }
         ItemKind::Hotel => {
             payload.insert("hotelId".into(), json!(chosen.item_id));
             payload.insert("hotelName".into(), text(data, &["/name", "/hotelName"]));
-            payload.insert("location".into(), text(data, &["/location/name", "/location", "/cityCode"]));
+            payload.insert(
+                "location".into(),
+                text(data, &["/location/name", "/location", "/cityCode"]),
+            );
             payload.insert("checkInDate".into(), text(data, &["/checkInDate"]));
             payload.insert("checkOutDate".into(), text(data, &["/checkOutDate"]));
             payload.insert("roomType".into(), text(data, &["/roomType"]));
@@ -207,6 +241,9 @@ fn insert_some(payload: &mut Map<String, Value>, key: &str, value: Option<impl s
 
 /// The first of these places that holds a text; short, since it goes out to everybody. Empty if there is none.
 fn text(data: &Value, places: &[&str]) -> Value {
-    let found = places.iter().find_map(|place| data.pointer(place)?.as_str()).unwrap_or_default();
+    let found = places
+        .iter()
+        .find_map(|place| data.pointer(place)?.as_str())
+        .unwrap_or_default();
     Value::String(found.chars().take(100).collect())
 }

@@ -43,8 +43,13 @@ impl GuestSecret {
 
     /// The one in the request's cookies, if it can be one of ours.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let cookies = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let pairs = cookies
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
         let (_, value) = pairs.into_iter().find(|(name, _)| *name == COOKIE)?;
         let plausible = value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
         plausible.then(|| Self(value.to_owned()))
@@ -90,8 +95,14 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let signed_in = Authenticator::from_ref(state).0.user(&parts.method, &parts.headers).await;
-        Ok(Self { signed_in, guest: GuestSecret::from_headers(&parts.headers) })
+        let signed_in = Authenticator::from_ref(state)
+            .0
+            .user(&parts.method, &parts.headers)
+            .await;
+        Ok(Self {
+            signed_in,
+            guest: GuestSecret::from_headers(&parts.headers),
+        })
     }
 }
 
@@ -109,16 +120,25 @@ impl CartCaller {
     pub fn identify(self, claims: &[Option<&str>]) -> Result<Identity, ApiError> {
         let claim = claims.iter().copied().flatten().find(|claim| !claim.is_empty());
         if claim == Some(GUEST) {
-            return Ok(Identity { user: None, guest: self.guest });
+            return Ok(Identity {
+                user: None,
+                guest: self.guest,
+            });
         }
         let Some(caller) = self.signed_in? else {
             return match (claim, self.guest) {
-                (None, Some(guest)) => Ok(Identity { user: None, guest: Some(guest) }),
+                (None, Some(guest)) => Ok(Identity {
+                    user: None,
+                    guest: Some(guest),
+                }),
                 _ => Err(no_identity()),
             };
         };
         check_claim(caller.user, claim)?;
-        Ok(Identity { user: Some(caller), guest: self.guest })
+        Ok(Identity {
+            user: Some(caller),
+            guest: self.guest,
+        })
     }
 
     /// For the alias routes: the caller, if the path names them; otherwise 404 (voyage §4.7).
@@ -128,7 +148,10 @@ impl CartCaller {
         if caller.user.to_string() != path {
             return Err(missing());
         }
-        Ok(Identity { user: Some(caller), guest: self.guest })
+        Ok(Identity {
+            user: Some(caller),
+            guest: self.guest,
+        })
     }
 }
 
@@ -182,17 +205,29 @@ pub fn claim_of(value: Option<&Value>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{auth::{Role, Via}, id::SessionId};
+    use shared::{
+        auth::{Role, Via},
+        id::SessionId,
+    };
 
     use super::*;
 
     fn ada() -> AuthUser {
         let id = uuid::Uuid::from_u128(7);
-        AuthUser { user: UserId(id), session: SessionId(id), role: Role::User, email: None, via: Via::Bearer }
+        AuthUser {
+            user: UserId(id),
+            session: SessionId(id),
+            role: Role::User,
+            email: None,
+            via: Via::Bearer,
+        }
     }
 
     fn caller(signed_in: Option<AuthUser>, guest: bool) -> CartCaller {
-        CartCaller { signed_in: Ok(signed_in), guest: guest.then(|| GuestSecret::new(&Sources::system())) }
+        CartCaller {
+            signed_in: Ok(signed_in),
+            guest: guest.then(|| GuestSecret::new(&Sources::system())),
+        }
     }
 
     #[test]
@@ -207,12 +242,21 @@ mod tests {
         assert!(caller(Some(ada()), false).identify(&[Some(&id)]).is_ok());
         assert!(caller(Some(ada()), false).identify(&[None, Some("")]).is_ok());
         let foreign = uuid::Uuid::from_u128(8).to_string();
-        assert_eq!(caller(Some(ada()), false).identify(&[Some(&foreign)]).unwrap_err().status(), 403);
+        assert_eq!(
+            caller(Some(ada()), false)
+                .identify(&[Some(&foreign)])
+                .unwrap_err()
+                .status(),
+            403
+        );
     }
 
     #[test]
     fn nobody_is_asked_to_sign_in() {
-        assert_eq!(caller(None, false).identify(&[None]).unwrap_err().code(), "TOKEN_MISSING");
+        assert_eq!(
+            caller(None, false).identify(&[None]).unwrap_err().code(),
+            "TOKEN_MISSING"
+        );
         assert_eq!(caller(None, true).identify(&[Some("0b5c")]).unwrap_err().status(), 401);
         assert!(caller(None, true).identify(&[None]).is_ok());
     }
@@ -236,7 +280,10 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, HeaderValue::try_from(format!("a=b; {COOKIE}={}", secret.0)).unwrap());
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::try_from(format!("a=b; {COOKIE}={}", secret.0)).unwrap(),
+        );
         assert_eq!(GuestSecret::from_headers(&headers), Some(secret));
     }
 }

@@ -86,7 +86,9 @@ impl std::fmt::Debug for VoyageState {
 /// Gives failures of ours the operation's title (voyage §4: "500 `error` text"); refusals keep their own.
 fn titled<T>(title: &'static str, result: Result<T, ApiError>) -> Result<T, ApiError> {
     result.map_err(|error| match error.status() {
-        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE if error.code() != "PAYMENT_UNAVAILABLE" => {
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
+            if error.code() != "PAYMENT_UNAVAILABLE" =>
+        {
             error.with_title(title)
         }
         _ => error,

@@ -49,14 +49,18 @@ impl Wake {
 /// Starts voyage's background work.
 pub fn workers(state: &VoyageState) {
     let prompt = state.clone();
-    state.tasks.supervise("voyage-prompt", move |shutdown| prompt_loop(prompt.clone(), shutdown));
+    state
+        .tasks
+        .supervise("voyage-prompt", move |shutdown| prompt_loop(prompt.clone(), shutdown));
     let log = state.search.log().clone();
     state.tasks.supervise("voyage-search-log", move |shutdown| {
         let log = log.clone();
         async move { log.run(shutdown).await }
     });
     let slow = state.clone();
-    state.tasks.supervise("voyage-reconciler", move |shutdown| slow_loop(slow.clone(), shutdown));
+    state
+        .tasks
+        .supervise("voyage-reconciler", move |shutdown| slow_loop(slow.clone(), shutdown));
 }
 
 async fn prompt_loop(state: VoyageState, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -122,12 +126,15 @@ async fn finish(state: &VoyageState, booking: Booking) {
 
 /// The time of a booking has passed: its payment is cancelled first, and what payment says to that decides.
 async fn expire(state: &VoyageState, booking: &Booking) -> Result<(), ApiError> {
-    let cancelled = state.payments.cancel_of_booking(booking.id, CancelReason::Abandoned).await;
+    let cancelled = state
+        .payments
+        .cancel_of_booking(booking.id, CancelReason::Abandoned)
+        .await;
     match cancelled.map_err(settle::payment_failed)? {
         None | Some(Cancelled::Cancelled) => time_out(state, booking).await,
-        Some(Cancelled::Processing) => {
-            settle::drive(state, booking.id, &Trigger::Processing, Actor::Reconciler).await.map(drop)
-        }
+        Some(Cancelled::Processing) => settle::drive(state, booking.id, &Trigger::Processing, Actor::Reconciler)
+            .await
+            .map(drop),
         Some(Cancelled::Succeeded) => {
             settle::by_payment(state, booking.id, Actor::Reconciler).await?;
             if booking.status == Status::Failed {
@@ -145,7 +152,9 @@ async fn time_out(state: &VoyageState, seen: &Booking) -> Result<(), ApiError> {
     if current.is_none_or(|booking| booking.expires_at > state.sources.now()) {
         return Ok(());
     }
-    settle::drive(state, seen.id, &Trigger::TimedOut, Actor::Reconciler).await.map(drop)
+    settle::drive(state, seen.id, &Trigger::TimedOut, Actor::Reconciler)
+        .await
+        .map(drop)
 }
 
 /// Removes what nobody needs any more.

@@ -9,29 +9,22 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing,
 };
-use shared::{
-    ApiError,
-    auth::AuthUser,
-    http::ClientAddress,
-};
+use shared::{ApiError, auth::AuthUser, http::ClientAddress};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    VoyageState, booking, cart, checkout,
-    search::{self, SearchState},
-};
+use super::{VoyageState, booking, cart, checkout, search};
 
 /// Everything under `/api/v1`. The kit maps `/api/X` to it.
-pub fn router(state: &VoyageState, search: &SearchState) -> OpenApiRouter {
+pub fn router(state: &VoyageState) -> OpenApiRouter {
     OpenApiRouter::new()
-        .nest("/api/v1", api(search))
+        .nest("/api/v1", api(state))
         .layer(middleware::from_fn_with_state(state.clone(), limit))
         .with_state(state.clone())
 }
 
 /// The same again under `/api/v1/voyage`, where every route wants a signed-in caller (voyage §1). Not in the document.
-pub fn token_only_router(state: &VoyageState, search: &SearchState) -> Router {
-    let (api, _) = api(search).split_for_parts();
+pub fn token_only_router(state: &VoyageState) -> Router {
+    let (api, _) = api(state).split_for_parts();
     Router::new()
         .nest("/api/v1/voyage", api)
         .layer(middleware::from_fn_with_state(state.clone(), require_user))
@@ -47,8 +40,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     document
 }
 
-fn api(search: &SearchState) -> OpenApiRouter<VoyageState> {
-    documented().merge(search::router(search.clone()))
+fn api(state: &VoyageState) -> OpenApiRouter<VoyageState> {
+    documented().merge(search::router(state.search.clone()))
 }
 
 fn documented() -> OpenApiRouter<VoyageState> {
@@ -79,10 +72,26 @@ fn documented() -> OpenApiRouter<VoyageState> {
 
 /// Counts the request: by account where there is one, else by address. Who only claims to be somebody is counted by address.
 async fn limit(State(state): State<VoyageState>, address: ClientAddress, request: Request, next: Next) -> Response {
-    let caller = state.auth.0.user(request.method(), request.headers()).await.ok().flatten();
+    let caller = state
+        .auth
+        .0
+        .user(request.method(), request.headers())
+        .await
+        .ok()
+        .flatten();
     let decision = match caller {
-        Some(caller) => state.limiter.check(&state.config.user_rule, &format!("user:{}", caller.user)).await,
-        None => state.limiter.check(&state.config.anonymous_rule, &address.limit_subject()).await,
+        Some(caller) => {
+            state
+                .limiter
+                .check(&state.config.user_rule, &format!("user:{}", caller.user))
+                .await
+        }
+        None => {
+            state
+                .limiter
+                .check(&state.config.anonymous_rule, &address.limit_subject())
+                .await
+        }
     };
     let decision = match decision.into_result() {
         Ok(decision) => decision,

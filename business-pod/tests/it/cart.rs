@@ -65,25 +65,53 @@ async fn quantities_change_and_lines_go(pool: PgPool) {
     let cart = ada.post(ITEMS, &hotel()).await.expect(201);
     let path = format!("{ITEMS}/{}", line(&cart, 0));
 
-    let changed = ada.put(&path, &json!({ "quantity": 3, "userId": ada.user })).await.expect(200);
-    assert_eq!((&changed["data"]["totalPrice"], &changed["data"]["items"][0]["price"]), (&json!(300.0), &json!(100.0)));
-    let patched = ada.send(Method::PATCH, &path, Some(br#"{"quantity":2}"#.to_vec()), None).await.expect(200);
+    let changed = ada
+        .put(&path, &json!({ "quantity": 3, "userId": ada.user }))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&changed["data"]["totalPrice"], &changed["data"]["items"][0]["price"]),
+        (&json!(300.0), &json!(100.0))
+    );
+    let patched = ada
+        .send(Method::PATCH, &path, Some(br#"{"quantity":2}"#.to_vec()), None)
+        .await
+        .expect(200);
     assert_eq!(patched["data"]["totalPrice"], 200.0);
-    for bad in [json!({}), json!({ "quantity": 0 }), json!({ "quantity": "2" }), json!({ "quantity": 1.5 })] {
+    for bad in [
+        json!({}),
+        json!({ "quantity": 0 }),
+        json!({ "quantity": "2" }),
+        json!({ "quantity": 1.5 }),
+    ] {
         let refused = ada.put(&path, &bad).await.refused(400, "VALIDATION");
         assert_eq!(refused["error"], "Quantity must be a positive integer");
     }
-    ada.put(&path, &json!({ "quantity": 10 })).await.refused(400, "VALIDATION");
+    ada.put(&path, &json!({ "quantity": 10 }))
+        .await
+        .refused(400, "VALIDATION");
 
     let emptied = ada.delete(&path).await.expect(200);
     assert_eq!(emptied["data"]["items"], json!([]));
     let gone = ada.delete(&path).await.refused(404, "NOT_FOUND");
-    assert_eq!((&gone["error"], &gone["message"]), (&json!("Failed to remove cart item"), &json!("Cart item not found")));
+    assert_eq!(
+        (&gone["error"], &gone["message"]),
+        (&json!("Failed to remove cart item"), &json!("Cart item not found"))
+    );
     let cleared = ada.delete(CART).await.expect(200);
-    assert_eq!(cleared, json!({ "data": null, "meta": { "message": "Cart cleared successfully" } }));
+    assert_eq!(
+        cleared,
+        json!({ "data": null, "meta": { "message": "Cart cleared successfully" } })
+    );
     assert_eq!(ada.delete(CART).await.expect(200), cleared);
-    let missing = ada.put(&path, &json!({ "quantity": 1 })).await.refused(404, "NOT_FOUND");
-    assert_eq!((&missing["error"], &missing["message"]), (&json!("Failed to update cart item"), &json!("Cart not found")));
+    let missing = ada
+        .put(&path, &json!({ "quantity": 1 }))
+        .await
+        .refused(404, "NOT_FOUND");
+    assert_eq!(
+        (&missing["error"], &missing["message"]),
+        (&json!("Failed to update cart item"), &json!("Cart not found"))
+    );
     assert_eq!(
         ada.get(CART).await.expect(200),
         json!({ "data": null, "meta": { "message": "No active cart found" } })
@@ -101,11 +129,19 @@ async fn every_browser_has_its_own_anonymous_cart(pool: PgPool) {
     assert_eq!(added.expect(201)["data"]["userId"], "guest");
 
     let stranger = world.browser();
-    assert_eq!(stranger.get("/api/v1/cart?userId=guest").await.expect(200)["data"], Value::Null);
-    assert_eq!(one.get("/api/v1/cart?userId=guest").await.expect(200)["meta"]["itemCount"], 1);
+    assert_eq!(
+        stranger.get("/api/v1/cart?userId=guest").await.expect(200)["data"],
+        Value::Null
+    );
+    assert_eq!(
+        one.get("/api/v1/cart?userId=guest").await.expect(200)["meta"]["itemCount"],
+        1
+    );
     assert_eq!(one.get(CART).await.expect(200)["meta"]["itemCount"], 1);
     stranger.get(CART).await.refused(401, "TOKEN_MISSING");
-    one.post("/api/v1/cart/checkout", &json!({ "userId": "guest" })).await.refused(401, "TOKEN_MISSING");
+    one.post("/api/v1/cart/checkout", &json!({ "userId": "guest" }))
+        .await
+        .refused(401, "TOKEN_MISSING");
 }
 
 #[sqlx::test(migrations = false)]
@@ -121,12 +157,18 @@ async fn signing_in_brings_the_anonymous_cart_along(pool: PgPool) {
     ada.take_cookie_of(&browser);
 
     // signed in, but the client says guest: still the browser's own
-    assert_eq!(ada.get("/api/v1/cart?userId=guest").await.expect(200)["data"]["totalPrice"], 100.0);
+    assert_eq!(
+        ada.get("/api/v1/cart?userId=guest").await.expect(200)["data"]["totalPrice"],
+        100.0
+    );
     let merged = ada.get(CART).await;
 
     assert_eq!(merged.guest_cookie().as_deref(), Some("ds_guest="));
     assert_eq!(merged.expect(200)["data"]["totalPrice"], 150.0);
-    assert_eq!(browser.get("/api/v1/cart?userId=guest").await.expect(200)["data"], Value::Null);
+    assert_eq!(
+        browser.get("/api/v1/cart?userId=guest").await.expect(200)["data"],
+        Value::Null
+    );
     assert_eq!(world.count("select count(*) from voyage.carts").await, 1);
 }
 
@@ -155,16 +197,30 @@ async fn nobody_reaches_somebody_elses_cart(pool: PgPool) {
     let (id, item) = (ada.user, line(&cart, 0));
 
     eve.get(&format!("{CART}?userId={id}")).await.refused(403, "FORBIDDEN");
-    eve.delete(&format!("{CART}?userId={id}")).await.refused(403, "FORBIDDEN");
+    eve.delete(&format!("{CART}?userId={id}"))
+        .await
+        .refused(403, "FORBIDDEN");
     let mut body = hotel();
     body["userId"] = json!(id);
     eve.post(ITEMS, &body).await.refused(403, "FORBIDDEN");
-    eve.put(&format!("{ITEMS}/{item}"), &json!({ "quantity": 2, "userId": id })).await.refused(403, "FORBIDDEN");
-    eve.put("/api/v1/cart/extend", &json!({ "userId": id })).await.refused(403, "FORBIDDEN");
-    eve.post("/api/v1/cart/checkout", &json!({ "userId": id })).await.refused(403, "FORBIDDEN");
-    eve.put(&format!("{ITEMS}/{item}"), &json!({ "quantity": 2 })).await.refused(404, "NOT_FOUND");
+    eve.put(&format!("{ITEMS}/{item}"), &json!({ "quantity": 2, "userId": id }))
+        .await
+        .refused(403, "FORBIDDEN");
+    eve.put("/api/v1/cart/extend", &json!({ "userId": id }))
+        .await
+        .refused(403, "FORBIDDEN");
+    eve.post("/api/v1/cart/checkout", &json!({ "userId": id }))
+        .await
+        .refused(403, "FORBIDDEN");
+    eve.put(&format!("{ITEMS}/{item}"), &json!({ "quantity": 2 }))
+        .await
+        .refused(404, "NOT_FOUND");
     eve.delete(&format!("{ITEMS}/{item}")).await.refused(404, "NOT_FOUND");
-    world.browser().get(&format!("{CART}?userId={id}")).await.refused(401, "TOKEN_MISSING");
+    world
+        .browser()
+        .get(&format!("{CART}?userId={id}"))
+        .await
+        .refused(401, "TOKEN_MISSING");
     world.browser().post(ITEMS, &body).await.refused(401, "TOKEN_MISSING");
     assert_eq!(ada.get(CART).await.expect(200)["data"]["totalPrice"], 80.0);
 }
@@ -178,7 +234,10 @@ async fn the_paths_with_an_id_are_for_its_owner_alone(pool: PgPool) {
     let added = ada.post(&format!("{base}/items"), &hotel()).await.expect(201);
     let item = format!("{base}/items/{}", line(&added, 0));
     assert_eq!(ada.get(&base).await.expect(200)["data"]["totalPrice"], 100.0);
-    assert_eq!(ada.put(&item, &json!({ "quantity": 2 })).await.expect(200)["data"]["totalPrice"], 200.0);
+    assert_eq!(
+        ada.put(&item, &json!({ "quantity": 2 })).await.expect(200)["data"]["totalPrice"],
+        200.0
+    );
     ada.put(&format!("{base}/extend"), &json!({})).await.expect(200);
     for answer in [
         eve.get(&base).await,
@@ -209,7 +268,10 @@ async fn a_cart_expires_is_extended_and_is_purged(pool: PgPool) {
 
     let ada_later = world.traveller(1);
     assert_eq!(ada_later.get(CART).await.expect(200)["data"], Value::Null);
-    let gone = ada_later.put("/api/v1/cart/extend", &json!({})).await.refused(404, "NOT_FOUND");
+    let gone = ada_later
+        .put("/api/v1/cart/extend", &json!({}))
+        .await
+        .refused(404, "NOT_FOUND");
     assert_eq!(gone["error"], "Cart not found or expired");
     world.settle().await;
     assert_eq!(world.count("select count(*) from voyage.carts").await, 0);
@@ -227,7 +289,11 @@ async fn an_offer_whose_time_has_passed_is_shown_as_expired_and_not_added_again(
     let cart = world.traveller(1).get(CART).await.expect(200);
     assert_eq!(cart["data"]["items"][0]["status"], "expired");
     let body = json!({ "type": "FLIGHT", "itemId": offer.id, "itemData": {}, "price": 1.0 });
-    world.traveller(2).post(ITEMS, &body).await.refused(409, "OFFER_EXPIRED");
+    world
+        .traveller(2)
+        .post(ITEMS, &body)
+        .await
+        .refused(409, "OFFER_EXPIRED");
 }
 
 #[sqlx::test(migrations = false)]
@@ -241,8 +307,14 @@ async fn a_cart_has_one_currency(pool: PgPool) {
 
     let mixed = ada.post(ITEMS, &dollars).await.expect(201);
 
-    assert_eq!((&mixed["data"]["totalPrice"], &mixed["data"]["currency"]), (&json!(200.0), &json!("EUR")));
-    assert_eq!(mixed["data"]["items"][1]["itemData"]["_pricing"]["originalTotal"], 115.7);
+    assert_eq!(
+        (&mixed["data"]["totalPrice"], &mixed["data"]["currency"]),
+        (&json!(200.0), &json!("EUR"))
+    );
+    assert_eq!(
+        mixed["data"]["items"][1]["itemData"]["_pricing"]["originalTotal"],
+        115.7
+    );
     let mut unknown = hotel();
     unknown["currency"] = json!("XAF");
     unknown["itemId"] = json!("h9");
@@ -296,14 +368,20 @@ async fn a_key_makes_an_addition_happen_once(pool: PgPool) {
     again.expect(201);
     let mut other = hotel();
     other["price"] = json!(5);
-    let conflict = ada.send(Method::POST, ITEMS, Some(other.to_string().into_bytes()), Some("k1")).await;
+    let conflict = ada
+        .send(Method::POST, ITEMS, Some(other.to_string().into_bytes()), Some("k1"))
+        .await;
     conflict.refused(422, "IDEMPOTENCY_CONFLICT");
 }
 
 #[sqlx::test(migrations = false)]
 async fn the_prefix_of_old_wants_a_token_for_everything(pool: PgPool) {
     let world = World::start(pool).await;
-    world.browser().get("/api/v1/voyage/cart?userId=guest").await.refused(401, "TOKEN_MISSING");
+    world
+        .browser()
+        .get("/api/v1/voyage/cart?userId=guest")
+        .await
+        .refused(401, "TOKEN_MISSING");
     world.traveller(1).get("/api/v1/voyage/cart").await.expect(200);
     world.traveller(1).get("/api/cart").await.expect(200);
 }

@@ -1,5 +1,6 @@
 //! Checkout over HTTP (contract: voyage §7.3, §7.4; experience D5, D9).
 
+use business_pod::voyage::PricePolicy;
 use chrono::TimeDelta;
 use proptest::{
     prelude::*,
@@ -7,7 +8,6 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use reqwest::Method;
-use business_pod::voyage::PricePolicy;
 use serde_json::{Value, json};
 use shared::events::Topic;
 use sqlx::PgPool;
@@ -23,21 +23,39 @@ async fn a_cart_becomes_a_draft_with_a_payment(pool: PgPool) {
     let offer = world.offer(2).await;
     ada.add_flight(&offer).await;
 
-    let body = ada.post(CHECKOUT, &json!({ "userId": ada.user, "metadata": { "note": "window" } })).await.expect(200);
+    let body = ada
+        .post(
+            CHECKOUT,
+            &json!({ "userId": ada.user, "metadata": { "note": "window" } }),
+        )
+        .await
+        .expect(200);
 
     let data = &body["data"];
     let reference = data["bookingReference"].as_str().unwrap();
-    assert!(reference.starts_with("BOOK-20261123-") && reference.len() == 19, "{reference}");
+    assert!(
+        reference.starts_with("BOOK-20261123-") && reference.len() == 19,
+        "{reference}"
+    );
     assert_eq!((&data["status"], &data["currency"]), (&json!("DRAFT"), &json!("EUR")));
     assert_eq!(data["totalAmount"], json!(offer.price.total));
     assert_eq!(data["items"][0]["itemId"], json!(offer.id));
     let payment = &data["payment"];
-    assert_eq!((&payment["publishableKey"], &payment["currency"]), (&json!("pk_test_x"), &json!("eur")));
+    assert_eq!(
+        (&payment["publishableKey"], &payment["currency"]),
+        (&json!("pk_test_x"), &json!("eur"))
+    );
     assert_eq!(payment["amount"].as_f64().unwrap() / 100.0, offer.price.total);
     assert_eq!(body["meta"]["nextSteps"].as_array().unwrap().len(), 3);
     let created = world.published(Topic::VoyageBookingCreated).await;
-    assert_eq!(created[0]["travelers"], json!([{ "type": "adult" }, { "type": "adult" }]));
-    assert_eq!((&created[0]["status"], &created[0]["bookingId"]), (&json!("pending"), &data["bookingId"]));
+    assert_eq!(
+        created[0]["travelers"],
+        json!([{ "type": "adult" }, { "type": "adult" }])
+    );
+    assert_eq!(
+        (&created[0]["status"], &created[0]["bookingId"]),
+        (&json!("pending"), &data["bookingId"])
+    );
     let checked_out = world.published(Topic::VoyageCartCheckout).await;
     assert_eq!(checked_out[0]["paymentIntentId"], payment["paymentIntentId"]);
     let secrets = "select count(*) from voyage.outbox where envelope::text like '%_secret_%'";
@@ -81,8 +99,14 @@ async fn a_changed_cart_ends_the_older_booking_and_its_payment(pool: PgPool) {
     assert_eq!(world.status(&old).await, "CANCELLED");
     assert_eq!(world.payments.view(&old_intent).stripe_status, "canceled");
     let cancelled = world.published(Topic::VoyageBookingCancelled).await;
-    assert_eq!((&cancelled[0]["reason"], &cancelled[0]["bookingId"]), (&json!("superseded"), &json!(old)));
-    let kind: String = ada.get(&format!("/api/v1/bookings/{new}")).await.expect(200)["data"]["type"].as_str().unwrap().into();
+    assert_eq!(
+        (&cancelled[0]["reason"], &cancelled[0]["bookingId"]),
+        (&json!("superseded"), &json!(old))
+    );
+    let kind: String = ada.get(&format!("/api/v1/bookings/{new}")).await.expect(200)["data"]["type"]
+        .as_str()
+        .unwrap()
+        .into();
     assert_eq!(kind, "PACKAGE");
 }
 
@@ -90,11 +114,22 @@ async fn a_changed_cart_ends_the_older_booking_and_its_payment(pool: PgPool) {
 async fn an_empty_cart_cannot_be_checked_out(pool: PgPool) {
     let world = World::start(pool).await;
     let ada = world.traveller(1);
-    assert_eq!(ada.post(CHECKOUT, &json!({})).await.refused(400, "VALIDATION")["error"], "Cart is empty or not found");
+    assert_eq!(
+        ada.post(CHECKOUT, &json!({})).await.refused(400, "VALIDATION")["error"],
+        "Cart is empty or not found"
+    );
     ada.add_stay(80.0).await;
     world.advance(TimeDelta::minutes(31));
-    world.traveller(1).post(CHECKOUT, &json!({})).await.refused(400, "VALIDATION");
-    world.browser().post(CHECKOUT, &json!({})).await.refused(401, "TOKEN_MISSING");
+    world
+        .traveller(1)
+        .post(CHECKOUT, &json!({}))
+        .await
+        .refused(400, "VALIDATION");
+    world
+        .browser()
+        .post(CHECKOUT, &json!({}))
+        .await
+        .refused(401, "TOKEN_MISSING");
 }
 
 #[sqlx::test(migrations = false)]
@@ -108,7 +143,10 @@ async fn a_higher_price_is_agreed_to_first(pool: PgPool) {
     let changed = ada.post(CHECKOUT, &json!({})).await.refused(409, "PRICE_CHANGED");
 
     let item = &changed["data"]["items"][0];
-    assert_eq!((&item["id"], &item["oldPrice"]), (&cart["data"]["items"][0]["id"], &json!(offer.price.total)));
+    assert_eq!(
+        (&item["id"], &item["oldPrice"]),
+        (&cart["data"]["items"][0]["id"], &json!(offer.price.total))
+    );
     assert_eq!(changed["data"]["cart"]["totalPrice"], item["newPrice"]);
     assert_eq!(world.count("select count(*) from voyage.bookings").await, 0);
     let body = ada.post(CHECKOUT, &json!({})).await.expect(200);
@@ -146,12 +184,20 @@ async fn an_expired_offer_is_sold_only_if_it_got_no_dearer(pool: PgPool) {
     world.traveller(2).add_flight(&offer).await;
     world.advance(TimeDelta::minutes(21));
     world.supply.set_percent(101);
-    let refused = world.traveller(1).post(CHECKOUT, &json!({})).await.refused(409, "OFFER_EXPIRED");
+    let refused = world
+        .traveller(1)
+        .post(CHECKOUT, &json!({}))
+        .await
+        .refused(409, "OFFER_EXPIRED");
     assert_eq!(refused["data"]["items"][0]["itemId"], json!(offer.id));
     world.supply.set_percent(100);
     world.traveller(1).post(CHECKOUT, &json!({})).await.expect(200);
     world.supply.sell_out();
-    world.traveller(2).post(CHECKOUT, &json!({})).await.refused(409, "OFFER_EXPIRED");
+    world
+        .traveller(2)
+        .post(CHECKOUT, &json!({}))
+        .await
+        .refused(409, "OFFER_EXPIRED");
 }
 
 #[sqlx::test(migrations = false)]
@@ -182,7 +228,12 @@ async fn a_live_key_that_shows_late_ends_the_booking(pool: PgPool) {
     ada.add_flight(&world.offer(1).await).await;
     world.payments.set_live();
     ada.post(CHECKOUT, &json!({})).await.refused(409, "ITEM_UNAVAILABLE");
-    assert_eq!(world.count("select count(*) from voyage.bookings where status = 'FAILED' and not revivable").await, 1);
+    assert_eq!(
+        world
+            .count("select count(*) from voyage.bookings where status = 'FAILED' and not revivable")
+            .await,
+        1
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -194,10 +245,23 @@ async fn without_payment_the_booking_fails_and_the_next_checkout_takes_it_up(poo
 
     let refused = ada.post(CHECKOUT, &json!({})).await;
     assert!(refused.headers.contains_key("retry-after"));
-    assert_eq!(refused.refused(503, "PAYMENT_UNAVAILABLE")["error"], "Failed to initialize payment");
-    assert_eq!(world.count("select count(*) from voyage.bookings where status = 'FAILED'").await, 1);
+    assert_eq!(
+        refused.refused(503, "PAYMENT_UNAVAILABLE")["error"],
+        "Failed to initialize payment"
+    );
+    assert_eq!(
+        world
+            .count("select count(*) from voyage.bookings where status = 'FAILED'")
+            .await,
+        1
+    );
     let reasons = world.published(Topic::VoyageBookingCancelled).await;
-    assert!(reasons[0]["reason"].as_str().unwrap().starts_with("payment_failed: PAYMENT_UNAVAILABLE"));
+    assert!(
+        reasons[0]["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("payment_failed: PAYMENT_UNAVAILABLE")
+    );
 
     world.payments.set_away(false);
     let (reference, _) = ada.checkout().await;
@@ -217,7 +281,9 @@ async fn a_key_replays_the_checkout_with_its_secret_though_none_is_stored(pool: 
 
     assert_eq!(again.headers["idempotent-replayed"], "true");
     assert_eq!(again.expect(200), first);
-    let other = ada.send(Method::POST, CHECKOUT, Some(b"{}".to_vec()), Some("once")).await;
+    let other = ada
+        .send(Method::POST, CHECKOUT, Some(b"{}".to_vec()), Some("once"))
+        .await;
     other.refused(422, "IDEMPOTENCY_CONFLICT");
     let stored = "select count(*) from voyage.idempotency_keys where convert_from(body, 'UTF8') like '%secret%'";
     assert_eq!(world.count(stored).await, 0);
@@ -237,7 +303,9 @@ async fn metadata_cannot_pose_as_ours_or_be_anything_but_an_object(pool: PgPool)
         json!({ "t": "x".repeat(9000) }),
         json!({ "t": "\u{0}" }),
     ] {
-        ada.post(CHECKOUT, &json!({ "metadata": bad })).await.refused(400, "VALIDATION");
+        ada.post(CHECKOUT, &json!({ "metadata": bad }))
+            .await
+            .refused(400, "VALIDATION");
     }
     assert_eq!(world.count("select count(*) from voyage.bookings").await, 0);
 }
@@ -248,12 +316,19 @@ async fn an_interrupted_checkout_is_finished_by_the_reconciler(pool: PgPool) {
     let ada = world.traveller(1);
     let (reference, intent) = ada.has_booking().await;
     // as after a crash between the booking and its payment
-    sqlx::query("update voyage.bookings set payment_intent_id = null").execute(&world.pool).await.unwrap();
+    sqlx::query("update voyage.bookings set payment_intent_id = null")
+        .execute(&world.pool)
+        .await
+        .unwrap();
     world.advance(TimeDelta::minutes(2));
 
     world.settle().await;
 
-    let detail = world.traveller(1).get(&format!("/api/v1/bookings/{reference}")).await.expect(200);
+    let detail = world
+        .traveller(1)
+        .get(&format!("/api/v1/bookings/{reference}"))
+        .await
+        .expect(200);
     assert_eq!(detail["data"]["paymentIntentId"], json!(intent));
     assert_eq!(*world.payments.created.lock().unwrap(), 1);
 }
@@ -279,10 +354,22 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
-    let names = ["userId", "type", "itemType", "itemId", "itemData", "price", "quantity", "currency", "metadata", "paymentIntentId"];
+    let names = [
+        "userId",
+        "type",
+        "itemType",
+        "itemId",
+        "itemData",
+        "price",
+        "quantity",
+        "currency",
+        "metadata",
+        "paymentIntentId",
+    ];
     let fields = prop::collection::hash_map(prop::sample::select(names.to_vec()), any_json(), 0..9);
     let object = fields.prop_map(|map| {
-        let map: serde_json::Map<String, Value> = map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let map: serde_json::Map<String, Value> =
+            map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Value::Object(map).to_string().into_bytes()
     });
     prop_oneof![
@@ -307,7 +394,10 @@ async fn no_body_makes_a_route_fail(pool: PgPool) {
         (Method::POST, CHECKOUT.to_owned()),
         (Method::POST, format!("/api/v1/bookings/{reference}/confirm")),
         (Method::POST, "/api/v1/bookings/%00/confirm".to_owned()),
-        (Method::GET, "/api/v1/bookings?search=%00&page=99999999999999999999&status[]=x".to_owned()),
+        (
+            Method::GET,
+            "/api/v1/bookings?search=%00&page=99999999999999999999&status[]=x".to_owned(),
+        ),
         (Method::GET, "/api/v1/bookings/a%00b%FF".to_owned()),
         (Method::DELETE, "/api/v1/cart/items/%00".to_owned()),
     ];
@@ -316,7 +406,12 @@ async fn no_body_makes_a_route_fail(pool: PgPool) {
         let body = any_body().new_tree(&mut runner).unwrap().current();
         for (method, path) in &routes {
             let answer = ada.send(method.clone(), path, Some(body.clone()), None).await;
-            assert!(answer.status.as_u16() < 500, "{method} {path} {:?}: {}", String::from_utf8_lossy(&body), answer.body);
+            assert!(
+                answer.status.as_u16() < 500,
+                "{method} {path} {:?}: {}",
+                String::from_utf8_lossy(&body),
+                answer.body
+            );
         }
     }
 }
@@ -325,6 +420,9 @@ async fn no_body_makes_a_route_fail(pool: PgPool) {
 async fn a_body_that_is_too_large_is_refused(pool: PgPool) {
     let world = World::start(pool).await;
     let body = format!("{{\"metadata\":{{\"t\":\"{}\"}}}}", "x".repeat(2 * 1024 * 1024));
-    let answer = world.traveller(1).send(Method::POST, CHECKOUT, Some(body.into_bytes()), None).await;
+    let answer = world
+        .traveller(1)
+        .send(Method::POST, CHECKOUT, Some(body.into_bytes()), None)
+        .await;
     answer.refused(413, "PAYLOAD_TOO_LARGE");
 }

@@ -37,7 +37,10 @@ use shared::{
         Envelope, Topic,
         consumer::{Failure, Handler},
     },
-    http::{HttpConfig, Kit, limit::{LimitConfig, RateLimiter}},
+    http::{
+        HttpConfig, Kit,
+        limit::{LimitConfig, RateLimiter},
+    },
     id::{BookingId, RefundId, UserId},
     lifecycle::{Shutdown, Tasks},
     money::{Currency, Money},
@@ -76,7 +79,10 @@ impl FakePayments {
     /// What Stripe says of a payment from now on.
     pub fn set_status(&self, intent: &str, status: Status, word: &str) {
         let mut payments = self.lock();
-        let payment = payments.values_mut().find(|payment| payment.payment_intent_id == intent).unwrap();
+        let payment = payments
+            .values_mut()
+            .find(|payment| payment.payment_intent_id == intent)
+            .unwrap();
         payment.status = status;
         payment.stripe_status = word.to_owned();
     }
@@ -89,13 +95,21 @@ impl FakePayments {
     /// Changes what a payment says it is worth.
     pub fn set_amount(&self, intent: &str, amount: Money) {
         let mut payments = self.lock();
-        payments.values_mut().find(|payment| payment.payment_intent_id == intent).unwrap().amount = amount;
+        payments
+            .values_mut()
+            .find(|payment| payment.payment_intent_id == intent)
+            .unwrap()
+            .amount = amount;
     }
 
     /// The payment with this id.
     pub fn view(&self, intent: &str) -> PaymentView {
         let payments = self.lock();
-        payments.values().find(|payment| payment.payment_intent_id == intent).unwrap().clone()
+        payments
+            .values()
+            .find(|payment| payment.payment_intent_id == intent)
+            .unwrap()
+            .clone()
     }
 
     fn check(&self) -> Result<(), PaymentError> {
@@ -146,7 +160,11 @@ impl PaymentClient for FakePayments {
 
     async fn status(&self, payment_intent_id: &str, _refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
         self.check()?;
-        Ok(self.lock().values().find(|payment| payment.payment_intent_id == payment_intent_id).cloned())
+        Ok(self
+            .lock()
+            .values()
+            .find(|payment| payment.payment_intent_id == payment_intent_id)
+            .cloned())
     }
 
     async fn status_of_booking(&self, booking: BookingId, _refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
@@ -156,7 +174,9 @@ impl PaymentClient for FakePayments {
 
     async fn cancel(&self, payment_intent_id: &str, reason: CancelReason) -> Result<Cancelled, PaymentError> {
         let booking = self.view(payment_intent_id).booking;
-        self.cancel_of_booking(booking, reason).await?.ok_or(PaymentError::NotFound)
+        self.cancel_of_booking(booking, reason)
+            .await?
+            .ok_or(PaymentError::NotFound)
     }
 
     async fn cancel_of_booking(
@@ -166,7 +186,9 @@ impl PaymentClient for FakePayments {
     ) -> Result<Option<Cancelled>, PaymentError> {
         self.check()?;
         let mut payments = self.lock();
-        let Some(payment) = payments.get_mut(&booking) else { return Ok(None) };
+        let Some(payment) = payments.get_mut(&booking) else {
+            return Ok(None);
+        };
         Ok(Some(match payment.status {
             Status::Succeeded | Status::Refunded => Cancelled::Succeeded,
             Status::Processing => Cancelled::Processing,
@@ -181,12 +203,17 @@ impl PaymentClient for FakePayments {
     async fn refund(&self, request: Refund) -> Result<Refunded, PaymentError> {
         self.check()?;
         let mut payments = self.lock();
-        let payment = payments.values_mut().find(|payment| payment.payment_intent_id == request.payment_intent_id);
+        let payment = payments
+            .values_mut()
+            .find(|payment| payment.payment_intent_id == request.payment_intent_id);
         let payment = payment.ok_or(PaymentError::NotFound)?;
         payment.status = Status::Refunded;
         payment.refunded = payment.amount.minor;
         let amount = payment.amount;
-        self.refunds.lock().unwrap().insert(request.idempotency_key.clone(), request);
+        self.refunds
+            .lock()
+            .unwrap()
+            .insert(request.idempotency_key.clone(), request);
         Ok(Refunded {
             refund: RefundId(uuid::Uuid::nil()),
             stripe_refund_id: None,
@@ -286,16 +313,31 @@ impl Answer {
     /// Fails the test unless it is this refusal in the contract's shape.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Value {
-        assert_eq!((self.status.as_u16(), self.body["code"].as_str()), (status, Some(code)), "{:#}", self.body);
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{:#}",
+            self.body
+        );
         assert_eq!(self.body["success"], false);
-        assert!(self.body["error"].is_string() && self.body["message"].is_string(), "{:#}", self.body);
+        assert!(
+            self.body["error"].is_string() && self.body["message"].is_string(),
+            "{:#}",
+            self.body
+        );
         self.body
     }
 
     /// The value of the anonymous cart's cookie, if the answer sets one.
     pub fn guest_cookie(&self) -> Option<String> {
-        let cookies = self.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
-        let pair = cookies.filter_map(|cookie| cookie.split(';').next()).find(|pair| pair.starts_with("ds_guest="))?;
+        let cookies = self
+            .headers
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let pair = cookies
+            .filter_map(|cookie| cookie.split(';').next())
+            .find(|pair| pair.starts_with("ds_guest="))?;
         Some(pair.to_owned())
     }
 }
@@ -310,7 +352,10 @@ impl World {
     pub async fn with(pool: PgPool, change: impl FnOnce(&mut VoyageConfig)) -> Self {
         voyage::migrations().migrator.run(&pool).await.unwrap();
         let clock = FixedClock::at("2026-11-23T10:05:00Z".parse().unwrap());
-        let sources = Sources { clock: clock.clone(), ..Sources::system() };
+        let sources = Sources {
+            clock: clock.clone(),
+            ..Sources::system()
+        };
         let issuer = Issuer::with_sources(sources.clone()).unwrap();
         let payments = Arc::new(FakePayments::default());
         let supply = Arc::new(BentSupply {
@@ -318,12 +363,19 @@ impl World {
             percent: Mutex::new(100),
             sold_out: AtomicBool::new(false),
         });
-        let mut config = VoyageConfig { secure_cookies: false, ..VoyageConfig::default() };
+        let mut config = VoyageConfig {
+            secure_cookies: false,
+            ..VoyageConfig::default()
+        };
         config.anonymous_rule.max = 100_000;
         config.user_rule.max = 100_000;
         change(&mut config);
         let limiter = RateLimiter::new(Redis::memory(), LimitConfig::default());
-        let (db, auth, providers) = (Db::<Voyage>::new(pool.clone()), issuer.authenticator(), Router::new(vec![supply.clone()]));
+        let (db, auth, providers) = (
+            Db::<Voyage>::new(pool.clone()),
+            issuer.authenticator(),
+            Router::new(vec![supply.clone()]),
+        );
         let search = SearchState::new(
             db.clone(),
             providers.clone(),
@@ -344,33 +396,47 @@ impl World {
             config: Arc::new(config),
             wake: Wake::default(),
         };
-        let search = SearchState::new(
-            state.db.clone(),
-            Router::new(vec![supply.clone()]),
-            state.auth.clone(),
-            state.limiter.clone(),
-            state.sources.clone(),
-            SearchConfig::default(),
-        );
-        let (routes, _) = voyage::router(&state, &search).split_for_parts();
-        let app = Kit::new("voyage", &HttpConfig::default(), None)
-            .wrap(routes.merge(voyage::token_only_router(&state, &search)));
+        let (routes, _) = voyage::router(&state).split_for_parts();
+        let app =
+            Kit::new("voyage", &HttpConfig::default(), None).wrap(routes.merge(voyage::token_only_router(&state)));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { state, clock, payments, supply, issuer, pool, base, http }
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self {
+            state,
+            clock,
+            payments,
+            supply,
+            issuer,
+            pool,
+            base,
+            http,
+        }
     }
 
     /// A signed-in traveller.
     pub fn traveller(&self, number: u128) -> Traveller<'_> {
         let user = UserId(uuid::Uuid::from_u128(number));
-        Traveller { world: self, user, token: Some(self.issuer.sign_in(user)), cookie: None }
+        Traveller {
+            world: self,
+            user,
+            token: Some(self.issuer.sign_in(user)),
+            cookie: None,
+        }
     }
 
     /// A browser without an account.
     pub fn browser(&self) -> Traveller<'_> {
-        Traveller { world: self, user: UserId(uuid::Uuid::nil()), token: None, cookie: None }
+        Traveller {
+            world: self,
+            user: UserId(uuid::Uuid::nil()),
+            token: None,
+            cookie: None,
+        }
     }
 
     /// The cheapest flight from Paris to Rome in a month, for so many adults.
@@ -386,10 +452,17 @@ impl World {
             filters: FlightFilters::default(),
         };
         let offers = self.supply.search(&query, self.state.sources.now()).await.unwrap();
-        let cheapest = offers.into_iter().min_by(|one, other| one.price.total.total_cmp(&other.price.total)).unwrap();
+        let cheapest = offers
+            .into_iter()
+            .min_by(|one, other| one.price.total.total_cmp(&other.price.total))
+            .unwrap();
         let mut conn = self.pool.acquire().await.unwrap();
         let now = self.state.sources.now();
-        self.state.offers.remember(&mut conn, std::slice::from_ref(&cheapest), now).await.unwrap();
+        self.state
+            .offers
+            .remember(&mut conn, std::slice::from_ref(&cheapest), now)
+            .await
+            .unwrap();
         cheapest
     }
 
@@ -409,13 +482,15 @@ impl World {
     pub async fn deliver(&self, topic: Topic, event: &Envelope) -> Result<(), Failure> {
         let handler = voyage::handler(&self.state);
         let mut tx = self.state.db.begin().await.unwrap();
-        let fresh = sqlx::query("insert into voyage.inbox (consumer_group, event_id, topic) values ($1, $2, $3) on conflict do nothing")
-            .bind(handler.group())
-            .bind(&event.event_id)
-            .bind(topic.name())
-            .execute(&mut *tx)
-            .await
-            .unwrap();
+        let fresh = sqlx::query(
+            "insert into voyage.inbox (consumer_group, event_id, topic) values ($1, $2, $3) on conflict do nothing",
+        )
+        .bind(handler.group())
+        .bind(&event.event_id)
+        .bind(topic.name())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
         if fresh.rows_affected() == 0 {
             return Ok(());
         }
@@ -486,7 +561,9 @@ impl World {
                 .fetch_all(&self.pool)
                 .await
                 .unwrap();
-        rows.into_iter().map(|(envelope,)| envelope["payload"].clone()).collect()
+        rows.into_iter()
+            .map(|(envelope,)| envelope["payload"].clone())
+            .collect()
     }
 
     /// The state of a booking, as stored.
@@ -546,7 +623,11 @@ impl Traveller<'_> {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        Answer {
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
     }
 
     /// `GET`.
@@ -561,12 +642,14 @@ impl Traveller<'_> {
 
     /// `POST` of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::POST, path, Some(body.to_string().into_bytes()), None).await
+        self.send(Method::POST, path, Some(body.to_string().into_bytes()), None)
+            .await
     }
 
     /// `PUT` of JSON.
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::PUT, path, Some(body.to_string().into_bytes()), None).await
+        self.send(Method::PUT, path, Some(body.to_string().into_bytes()), None)
+            .await
     }
 
     /// Puts an offer into the cart, as the web client does: total price, number of travellers.
@@ -591,7 +674,10 @@ impl Traveller<'_> {
     pub async fn checkout(&self) -> (String, String) {
         let body = self.post("/api/v1/cart/checkout", &json!({})).await.expect(200);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        (text(&body["data"]["bookingReference"]), text(&body["data"]["payment"]["paymentIntentId"]))
+        (
+            text(&body["data"]["bookingReference"]),
+            text(&body["data"]["payment"]["paymentIntentId"]),
+        )
     }
 
     /// A booking of one flight, unpaid.

@@ -21,11 +21,11 @@ use super::{
 };
 
 /// Another pod may be starting, or the last one ending, with all that PostgreSQL has to write.
-const LOCK_WITHIN: Duration = Duration::from_secs(120);
+const LOCK_WITHIN: Duration = Duration::from_mins(2);
 /// How long the keeper may take to listen.
 const KEEPER_WITHIN: Duration = Duration::from_secs(30);
 /// How long the back ends may take to start; the first time a database is made.
-const ANSWER_WITHIN: Duration = Duration::from_secs(240);
+const ANSWER_WITHIN: Duration = Duration::from_mins(4);
 /// Beyond this size the log of the keeper begins anew.
 const LOG_SIZE: u64 = 5 * 1024 * 1024;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{chance, server::write_private};
 
 /// Every setting that can come out of a start.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 19] = [
     "DATABASE_URL",
     "AUTH_DATABASE_URL",
     "USER_DATABASE_URL",
@@ -28,7 +28,6 @@ pub(super) const NAMES: [&str; 20] = [
     "STRIPE_WEBHOOK_SECRET",
     "JWT_KEYSET",
     "SERVICE_CLIENTS",
-    "SERVICE_CLIENT_ID",
     "SERVICE_CLIENT_SECRET",
 ];
 
@@ -124,7 +123,6 @@ impl Checkout {
             .collect();
         let mut settings = vec![("JWT_KEYSET", keys.to_string()), ("SERVICE_CLIENTS", clients.join(","))];
         if let Some(secret) = self.service_clients.get(pod) {
-            settings.push(("SERVICE_CLIENT_ID", pod.to_owned()));
             settings.push(("SERVICE_CLIENT_SECRET", secret.clone()));
         }
         settings

@@ -20,7 +20,7 @@ pub(super) async fn connect(address: &str) -> sqlx::Result<PgConnection> {
 pub(super) fn is_refused(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| code.starts_with("28"))
 }
 

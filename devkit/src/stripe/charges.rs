@@ -140,9 +140,7 @@ pub(super) fn refund(state: &mut State, call: &mut Call) -> Result<Value, Failur
     let intent = params.text("payment_intent")?;
     let amount = params.integer("amount")?;
     let reason = params.one_of("reason", &REASONS)?;
-    let metadata = params
-        .metadata()?
-        .map_or_else(|| Ok(Default::default()), |change| change.apply(Default::default()))?;
+    let metadata = params.new_metadata()?;
     call.done()?;
     let mut charge = refundable(state, charge, intent)?;
     let remaining = charge.amount - charge.amount_refunded;

@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 /// A refused call.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Details>);
+
+#[derive(Debug, Clone)]
+struct Details {
     status: StatusCode,
     kind: &'static str,
     code: Option<String>,
@@ -20,7 +23,7 @@ pub(super) struct Failure {
 impl Failure {
     fn new(status: StatusCode, kind: &'static str, message: String) -> Self {
         let (code, decline_code, param) = (None, None, None);
-        Self {
+        Self(Box::new(Details {
             status,
             kind,
             code,
@@ -30,25 +33,33 @@ impl Failure {
             extra: Map::new(),
             executed: false,
             retry: None,
-        }
+        }))
+    }
+
+    fn executing(mut self) -> Self {
+        self.0.executed = true;
+        self
+    }
+
+    fn of_param(mut self, param: &str) -> Self {
+        self.0.param = Some(param.to_owned());
+        self
+    }
+
+    fn retrying(mut self, retry: bool) -> Self {
+        self.0.retry = Some(retry);
+        self
     }
 
     /// A parameter that cannot be accepted (400). Found before anything was done, so no idempotency key keeps it.
     pub(super) fn invalid(param: &str, message: String) -> Self {
-        Self {
-            param: Some(param.to_owned()),
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
-        }
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message).of_param(param)
     }
 
     /// An object in the wrong state for the call (400).
     pub(super) fn state(code: &str, message: String) -> Self {
         let failure = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
-        Self {
-            executed: true,
-            ..failure
-        }
-        .with_code(code)
+        failure.executing().with_code(code)
     }
 
     /// The object named in the path does not exist (404).
@@ -58,13 +69,8 @@ impl Failure {
             "invalid_request_error",
             format!("No such {what}: '{id}'"),
         );
-        let param = Some(if what == "payment_intent" { "intent" } else { "id" }.to_owned());
-        Self {
-            param,
-            executed: true,
-            ..failure
-        }
-        .with_code("resource_missing")
+        let param = if what == "payment_intent" { "intent" } else { "id" };
+        failure.of_param(param).executing().with_code("resource_missing")
     }
 
     /// An object named in a parameter does not exist (400).
@@ -98,13 +104,9 @@ impl Failure {
 
     /// The card was refused (402). The attempt has happened and is kept.
     pub(super) fn card(code: &str, decline_code: Option<&str>, message: &str) -> Self {
-        let failure = Self::new(StatusCode::PAYMENT_REQUIRED, "card_error", message.to_owned());
-        Self {
-            decline_code: decline_code.map(str::to_owned),
-            executed: true,
-            ..failure
-        }
-        .with_code(code)
+        let mut failure = Self::new(StatusCode::PAYMENT_REQUIRED, "card_error", message.to_owned());
+        failure.0.decline_code = decline_code.map(str::to_owned);
+        failure.executing().with_code(code)
     }
 
     /// The same key with other parameters (400).
@@ -123,11 +125,7 @@ impl Failure {
              submitted twice, and the other request is still going through): {key}. Please try again later."
         );
         let failure = Self::new(StatusCode::CONFLICT, "idempotency_error", message);
-        Self {
-            retry: Some(true),
-            ..failure
-        }
-        .with_code("idempotency_key_in_use")
+        failure.retrying(true).with_code("idempotency_key_in_use")
     }
 
     /// Too many requests (429).
@@ -139,59 +137,52 @@ impl Failure {
             "invalid_request_error",
             message.to_owned(),
         );
-        Self {
-            retry: Some(true),
-            ..failure
-        }
-        .with_code("rate_limit")
+        failure.retrying(true).with_code("rate_limit")
     }
 
     /// Stripe's own failure (500). `retry` says whether another try may help.
     pub(super) fn server(retry: bool) -> Self {
         let message = "An unknown error occurred on our side.".to_owned();
-        Self {
-            retry: Some(retry),
-            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message)
-        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message).retrying(retry)
     }
 
     /// Names the error.
     pub(super) fn with_code(mut self, code: &str) -> Self {
-        self.code = Some(code.to_owned());
+        self.0.code = Some(code.to_owned());
         self
     }
 
     /// Adds an object or a field to the error (`payment_intent`, `charge`).
     pub(super) fn with(mut self, name: &str, value: Value) -> Self {
-        self.extra.insert(name.to_owned(), value);
+        self.0.extra.insert(name.to_owned(), value);
         self
     }
 
     /// The text for a person.
     #[cfg(test)]
     pub(super) fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// Whether the endpoint had begun its work, so that an idempotency key keeps this answer.
     pub(super) fn executed(&self) -> bool {
-        self.executed
+        self.0.executed
     }
 
     /// What `Stripe-Should-Retry` says.
     pub(super) fn retry(&self) -> Option<bool> {
-        self.retry
+        self.0.retry
     }
 
     /// The error object, as it also stands in `last_payment_error`.
     pub(super) fn object(&self) -> Value {
-        let mut error = self.extra.clone();
-        if let Some(code) = &self.code {
+        let mut error = self.0.extra.clone();
+        if let Some(code) = &self.0.code {
             error.insert("code".to_owned(), json!(code));
             let anchor = code.replace('_', "-");
             error.insert(
@@ -199,14 +190,14 @@ impl Failure {
                 json!(format!("https://stripe.com/docs/error-codes/{anchor}")),
             );
         }
-        if let Some(code) = &self.decline_code {
+        if let Some(code) = &self.0.decline_code {
             error.insert("decline_code".to_owned(), json!(code));
         }
-        error.insert("message".to_owned(), json!(self.message));
-        if let Some(param) = &self.param {
+        error.insert("message".to_owned(), json!(self.0.message));
+        if let Some(param) = &self.0.param {
             error.insert("param".to_owned(), json!(param));
         }
-        error.insert("type".to_owned(), json!(self.kind));
+        error.insert("type".to_owned(), json!(self.0.kind));
         Value::Object(error)
     }
 }

@@ -184,6 +184,12 @@ impl Params {
         Ok(Some(MetadataChange::Merge(changes)))
     }
 
+    /// The metadata of a new object.
+    pub(super) fn new_metadata(&mut self) -> Result<BTreeMap<String, String>, Failure> {
+        let change = self.metadata()?;
+        change.map_or_else(|| Ok(BTreeMap::new()), |change| change.apply(BTreeMap::new()))
+    }
+
     /// Forgets parameters that may be sent and change nothing here.
     pub(super) fn ignore(&mut self, names: &[&str]) {
         for name in names {

@@ -24,9 +24,7 @@ pub(super) fn create(state: &mut State, call: &mut Call) -> Result<Value, Failur
     let amount = params.required_integer("amount")?;
     let currency = check_currency(&params.required("currency")?)?;
     check_amount(amount, &currency)?;
-    let metadata = params
-        .metadata()?
-        .map_or_else(|| Ok(Default::default()), |change| change.apply(Default::default()))?;
+    let metadata = params.new_metadata()?;
     let (automatic, payment_method_types) = payment_methods(params)?;
     let id = format!("pi_3{}", chance::alphanumeric(23));
     let mut intent = Intent {

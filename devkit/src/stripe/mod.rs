@@ -145,7 +145,9 @@ impl Inner {
     }
 
     fn announce(&self, events: Vec<String>) {
-        events.into_iter().for_each(|event| self.sender.enqueue(event));
+        for event in events {
+            self.sender.enqueue(event);
+        }
     }
 
     fn remember(&self, call: Recorded) {

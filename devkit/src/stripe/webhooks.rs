@@ -39,7 +39,7 @@ impl Default for Backoff {
     fn default() -> Self {
         Self {
             first: Duration::from_millis(200),
-            longest: Duration::from_secs(60),
+            longest: Duration::from_mins(1),
             attempts: 4300,
         }
     }
@@ -276,7 +276,7 @@ async fn attempt(inner: &Inner, event: &str, signing: Signing) -> bool {
         .post(url)
         .header("content-type", "application/json; charset=utf-8");
     let answer = request.header("stripe-signature", header).body(body).send().await;
-    let status = answer.as_ref().ok().map(|answer| answer.status());
+    let status = answer.as_ref().ok().map(reqwest::Response::status);
     let attempted = Attempted {
         event: row.id,
         kind: row.kind,

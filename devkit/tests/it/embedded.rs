@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::postgres::folder;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A process that holds the back ends, as a pod does.
 struct Holder {

@@ -11,4 +11,5 @@ mod postgres;
 mod receiver;
 mod servers;
 mod stripe;
+mod stripe_calls;
 mod stripe_webhooks;

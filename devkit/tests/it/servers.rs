@@ -40,8 +40,8 @@ async fn the_mock_cluster_keeps_records_and_can_go_away_and_come_back() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.all_up().unwrap();
     };
-    let (sent, ()) = tokio::join!(send("two"), late);
-    sent.unwrap();
+    let (second, ()) = tokio::join!(send("two"), late);
+    second.unwrap();
 
     let mut config = ClientConfig::new();
     config

@@ -182,9 +182,10 @@ fn parse(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
         "socket_timeout",
         "pgbouncer",
     ];
-    let Ok(mut parsed) = url::Url::parse(url) else {
-        return PgConnectOptions::from_str(url);
-    };
+    let mut parsed = url::Url::parse(url).map_err(|error| sqlx::Error::Configuration(error.into()))?;
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+        return Err(sqlx::Error::Configuration("not an address of PostgreSQL".into()));
+    }
     let kept: Vec<(String, String)> = parsed
         .query_pairs()
         .filter(|(name, _)| !FOREIGN.contains(&name.as_ref()))

@@ -4,6 +4,8 @@
 //! and tests call [`Pod::serve`] themselves, so nothing here may depend on being the only pod of the process.
 
 mod command;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod listeners;
 mod server;
 

@@ -177,7 +177,8 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     assert_eq!(world.leftovers(), 0);
 
     let never_ending = chunks(10, MIB).chain(stream::pending());
-    let hung_up = world.store.upload("dropped", &Kind::of("text/plain"), never_ending);
+    let kind = Kind::of("text/plain");
+    let hung_up = world.store.upload("dropped", &kind, never_ending);
     assert!(tokio::time::timeout(Duration::from_secs(2), hung_up).await.is_err());
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while world.leftovers() > 0 {

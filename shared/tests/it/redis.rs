@@ -70,7 +70,7 @@ pub fn fresh(name: &str) -> String {
 }
 
 /// Waits for a condition, not for a time.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < deadline, "still not so: {what}");

@@ -14,10 +14,7 @@ use super::{
     saga::Actor,
     settle, store,
 };
-use crate::{
-    payment::client::PaymentView,
-    voyage::VoyageState,
-};
+use crate::{payment::client::PaymentView, voyage::VoyageState};
 
 /// Confirms a booking of `user` if it is paid. Gives the booking as it is afterwards.
 pub async fn confirm(
@@ -35,7 +32,9 @@ pub async fn confirm(
         Status::Failed | Status::Cancelled | Status::Completed => return Err(wrong_state(booking.status)),
     }
     fulfil::fulfil(state, booking.id).await?;
-    let after = store::find(state.db.pool(), &booking.id.to_string()).await?.unwrap_or(booking);
+    let after = store::find(state.db.pool(), &booking.id.to_string())
+        .await?
+        .unwrap_or(booking);
     match after.status {
         Status::Confirmed | Status::Pending => Ok(after),
         other => Err(wrong_state(other)),
@@ -45,9 +44,8 @@ pub async fn confirm(
 /// 402 unless the booking's own payment has paid exactly what it costs.
 async fn pay(state: &VoyageState, booking: &Booking, claimed_intent: Option<&str>) -> Result<(), ApiError> {
     let view = look(state, booking).await?;
-    let claims_another = claimed_intent.is_some_and(|claimed| {
-        view.as_ref().is_none_or(|view| view.payment_intent_id != claimed)
-    });
+    let claims_another =
+        claimed_intent.is_some_and(|claimed| view.as_ref().is_none_or(|view| view.payment_intent_id != claimed));
     let Some(view) = view.filter(|_| !claims_another) else {
         return Err(payment_required(booking, None));
     };
@@ -70,7 +68,12 @@ async fn look(state: &VoyageState, booking: &Booking) -> Result<Option<PaymentVi
 
 fn payment_required(booking: &Booking, view: Option<&PaymentView>) -> ApiError {
     let payment_status = view.map(|view| view.stripe_status.clone());
-    ApiError::new(StatusCode::PAYMENT_REQUIRED, "PAYMENT_REQUIRED", "Payment not completed").with_extra(
+    ApiError::new(
+        StatusCode::PAYMENT_REQUIRED,
+        "PAYMENT_REQUIRED",
+        "Payment not completed",
+    )
+    .with_extra(
         "data",
         json!({ "reference": booking.reference, "status": booking.status, "paymentStatus": payment_status }),
     )

@@ -12,7 +12,10 @@ use super::{
     saga::{self, Actor},
     store,
 };
-use crate::voyage::{VoyageState, supply::offline::Offline};
+use crate::{
+    fault,
+    voyage::{VoyageState, supply::offline::Offline},
+};
 
 /// Why an order could not be placed.
 #[derive(Debug, thiserror::Error)]
@@ -46,16 +49,28 @@ pub async fn fulfil(state: &VoyageState, booking: BookingId) -> Result<bool, Api
             }
         }
     }
+    fault::point("booking.ordered");
     let mut tx = state.db.begin().await?;
-    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else { return Ok(false) };
+    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else {
+        return Ok(false);
+    };
     if locked.status != Status::Pending {
         return Ok(locked.status == Status::Confirmed);
     }
     for (line, locator) in &answers {
         orders::confirm(&mut tx, booking, *line, locator, state.sources.now()).await?;
     }
-    saga::drive(&mut tx, &state.sources, &mut locked, &Trigger::Ordered, Actor::Supplier, None).await?;
+    saga::drive(
+        &mut tx,
+        &state.sources,
+        &mut locked,
+        &Trigger::Ordered,
+        Actor::Supplier,
+        None,
+    )
+    .await?;
     tx.commit().await?;
+    fault::point("booking.confirmed");
     Ok(locked.status == Status::Confirmed)
 }
 
@@ -70,12 +85,15 @@ fn place(booking: BookingId, order: &Order) -> Result<String, OrderError> {
 /// Six characters as airlines print them: letters and digits that cannot be mistaken for each other.
 fn record_locator(booking: BookingId, order: &Order) -> String {
     const ALPHABET: [char; 32] = [
-        'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W', 'X', 'Y', 'Z',
-        '2', '3', '4', '5', '6', '7', '8', '9',
+        'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W', 'X',
+        'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
     ];
     let named = format!("ds-order/1\n{booking}\n{}\n{}", order.line, order.offer_id);
     let digest = blake3::hash(named.as_bytes());
-    let signs = digest.as_bytes().iter().filter_map(|byte| ALPHABET.get(usize::from(byte % 32)));
+    let signs = digest
+        .as_bytes()
+        .iter()
+        .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)));
     signs.take(6).collect()
 }
 
@@ -104,7 +122,10 @@ mod tests {
 
     #[test]
     fn nobody_orders_from_a_supplier_we_do_not_have() {
-        let foreign = Order { provider: "elsewhere".to_owned(), ..order(0) };
+        let foreign = Order {
+            provider: "elsewhere".to_owned(),
+            ..order(0)
+        };
         assert!(place(BookingId(uuid::Uuid::nil()), &foreign).is_err());
     }
 }

@@ -64,20 +64,29 @@ pub async fn list(caller: AuthUser, State(state): State<VoyageState>, query: Que
 
 async fn page(state: &VoyageState, user: UserId, query: &QueryMap) -> Result<Response, ApiError> {
     let page = query.integer::<i64>("page")?.unwrap_or(1).clamp(1, MAX_PAGE);
-    let limit = query.integer::<i64>("limit")?.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = query
+        .integer::<i64>("limit")?
+        .unwrap_or(DEFAULT_LIMIT)
+        .clamp(1, MAX_LIMIT);
     let wanted = ListQuery {
         user,
         statuses: known(&query.all("status"), &Status::ALL.map(Status::name)),
         kinds: known(&query.all("type"), &BookingKind::ALL.map(BookingKind::name)),
         search: query.first("search").map(storable).transpose()?.map(str::to_uppercase),
         sort_by: sort_field(query.first("sortBy")),
-        ascending: query.first("sortOrder").is_some_and(|order| order.eq_ignore_ascii_case("asc")),
+        ascending: query
+            .first("sortOrder")
+            .is_some_and(|order| order.eq_ignore_ascii_case("asc")),
         limit,
         offset: (page - 1) * limit,
     };
     let mut conn = state.db.acquire().await?;
     let total_count = store::count(&mut conn, &wanted).await?;
-    let rows = if wanted.offset < total_count { store::list(&mut conn, &wanted).await? } else { Vec::new() };
+    let rows = if wanted.offset < total_count {
+        store::list(&mut conn, &wanted).await?
+    } else {
+        Vec::new()
+    };
     let total_pages = (total_count + limit - 1) / limit;
     let list = BookingList {
         data: rows.into_iter().map(Into::into).collect(),
@@ -90,8 +99,15 @@ async fn page(state: &VoyageState, user: UserId, query: &QueryMap) -> Result<Res
                 has_next_page: page < total_pages,
                 has_prev_page: page > 1,
             },
-            filters: Filters { status: wanted.statuses, r#type: wanted.kinds, search: wanted.search },
-            sorting: Sorting { sort_by: wanted.sort_by, sort_order: if wanted.ascending { "asc" } else { "desc" } },
+            filters: Filters {
+                status: wanted.statuses,
+                r#type: wanted.kinds,
+                search: wanted.search,
+            },
+            sorting: Sorting {
+                sort_by: wanted.sort_by,
+                sort_order: if wanted.ascending { "asc" } else { "desc" },
+            },
         },
     };
     Ok(Json(list).into_response())
@@ -167,7 +183,11 @@ pub async fn post_confirm(
     let intent = claim_of(body.payment_intent_id.as_ref()).filter(|intent| !intent.is_empty());
     let tasks = state.tasks.clone();
     let work = async move {
-        let scope = Scope::new(format!("user:{user}"), Method::POST, format!("/api/v1/bookings/{reference}/confirm"));
+        let scope = Scope::new(
+            format!("user:{user}"),
+            Method::POST,
+            format!("/api/v1/bookings/{reference}/confirm"),
+        );
         let hash = BodyHash::of(&intent);
         let confirmed = || async {
             let booking = confirm::confirm(&state, user, &reference, intent.as_deref()).await?;
@@ -183,7 +203,9 @@ pub async fn post_confirm(
 pub async fn owned(state: &VoyageState, user: UserId, reference_or_id: &str) -> Result<Booking, ApiError> {
     let missing = || ApiError::not_found("Booking not found");
     storable(reference_or_id).map_err(|_| missing())?;
-    let booking = store::find(state.db.pool(), reference_or_id).await?.ok_or_else(missing)?;
+    let booking = store::find(state.db.pool(), reference_or_id)
+        .await?
+        .ok_or_else(missing)?;
     if booking.user != user {
         return Err(ApiError::forbidden("Access denied"));
     }

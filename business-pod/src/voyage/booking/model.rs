@@ -137,7 +137,10 @@ pub struct Line {
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("kind", &self.kind).field("item_id", &self.item_id).finish_non_exhaustive()
+        f.debug_struct("Line")
+            .field("kind", &self.kind)
+            .field("item_id", &self.item_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -251,11 +254,20 @@ pub struct Move {
 
 impl Move {
     fn to(to: Status) -> Self {
-        Self { to, reason: None, revivable: false, expires_at: None, refunded_minor: None }
+        Self {
+            to,
+            reason: None,
+            revivable: false,
+            expires_at: None,
+            refunded_minor: None,
+        }
     }
 
     fn because(to: Status, reason: impl Into<String>) -> Self {
-        Self { reason: Some(reason.into()), ..Self::to(to) }
+        Self {
+            reason: Some(reason.into()),
+            ..Self::to(to)
+        }
     }
 }
 
@@ -315,9 +327,10 @@ impl Booking {
             (Trigger::Paid, Cancelled) if self.refunded_minor.is_some() => Stay,
             (Trigger::Paid, Failed | Cancelled) => GiveBack,
 
-            (Trigger::PaymentFailed { reason, terminal }, Draft | PendingPayment) => {
-                Decision::Move(Move { revivable: !terminal, ..Move::because(Failed, reason) })
-            }
+            (Trigger::PaymentFailed { reason, terminal }, Draft | PendingPayment) => Decision::Move(Move {
+                revivable: !terminal,
+                ..Move::because(Failed, reason)
+            }),
             // paid and being ordered: the decline of an earlier attempt arrives late
             (Trigger::PaymentFailed { .. }, Pending) if self.needs_supplier() => Stay,
             (Trigger::PaymentFailed { reason, .. }, Pending) => Decision::Move(Move::because(Cancelled, reason)),
@@ -326,9 +339,10 @@ impl Booking {
 
             (Trigger::TimedOut, Draft | PendingPayment) => Decision::Move(Move::because(Failed, "payment_timeout")),
             // told already when the payment was declined; only its second chance ends
-            (Trigger::TimedOut, Failed) if self.revivable => {
-                Decision::Move(Move { reason: self.reason.clone(), ..Move::to(Failed) })
-            }
+            (Trigger::TimedOut, Failed) if self.revivable => Decision::Move(Move {
+                reason: self.reason.clone(),
+                ..Move::to(Failed)
+            }),
             (Trigger::TimedOut, _) => Stay,
 
             (Trigger::Superseded, Draft | PendingPayment) => Decision::Move(Move::because(Cancelled, "superseded")),
@@ -347,7 +361,9 @@ impl Booking {
             (Trigger::Refunded(_), Completed) => Alert("a completed booking was refunded"),
             (Trigger::Refunded(_), Failed | Cancelled) => Stay,
 
-            (Trigger::AccountDeleted, Draft | PendingPayment) => Decision::Move(Move::because(Cancelled, ACCOUNT_DELETED)),
+            (Trigger::AccountDeleted, Draft | PendingPayment) => {
+                Decision::Move(Move::because(Cancelled, ACCOUNT_DELETED))
+            }
             (Trigger::AccountDeleted, Failed) if self.revivable => {
                 Decision::Move(Move::because(Cancelled, ACCOUNT_DELETED))
             }
@@ -357,7 +373,12 @@ impl Booking {
 
     /// Makes a move that was decided.
     pub fn apply(&mut self, decided: Move, now: DateTime<Utc>) -> Change {
-        let change = Change { from: self.status, to: decided.to, reason: decided.reason.clone(), at: now };
+        let change = Change {
+            from: self.status,
+            to: decided.to,
+            reason: decided.reason.clone(),
+            at: now,
+        };
         self.status = decided.to;
         self.version += 1;
         self.updated_at = now;
@@ -375,21 +396,32 @@ impl Booking {
     }
 
     fn paid(&self) -> Decision {
-        let to = if self.needs_supplier() { Status::Pending } else { Status::Confirmed };
+        let to = if self.needs_supplier() {
+            Status::Pending
+        } else {
+            Status::Confirmed
+        };
         Decision::Move(Move::to(to))
     }
 
     fn wait_for_the_bank(&self, now: DateTime<Utc>) -> Decision {
         // a day from when it was first seen, and another one if the bank still has not made up its mind by then
-        if self.status == Status::PendingPayment && now < self.expires_at && self.expires_at - now > TimeDelta::hours(1) {
+        if self.status == Status::PendingPayment && now < self.expires_at && self.expires_at - now > TimeDelta::hours(1)
+        {
             return Decision::Stay;
         }
         let expires_at = Some(now + PROCESSING_WINDOW);
-        Decision::Move(Move { expires_at, ..Move::to(Status::PendingPayment) })
+        Decision::Move(Move {
+            expires_at,
+            ..Move::to(Status::PendingPayment)
+        })
     }
 
     fn refunded(&self, minor: i64) -> Decision {
-        Decision::Move(Move { refunded_minor: Some(minor), ..Move::because(Status::Cancelled, "refunded") })
+        Decision::Move(Move {
+            refunded_minor: Some(minor),
+            ..Move::because(Status::Cancelled, "refunded")
+        })
     }
 }
 
@@ -398,9 +430,15 @@ const ACCOUNT_DELETED: &str = "user_cancelled: account deleted";
 /// The reason of a failed payment: `payment_failed: <code> - <message>` (events §5).
 pub fn payment_failed_reason(code: Option<&str>, message: Option<&str>) -> String {
     let code = code.filter(|code| !code.is_empty()).unwrap_or("UNKNOWN");
-    let message = message.filter(|message| !message.is_empty()).unwrap_or("Payment processing failed");
+    let message = message
+        .filter(|message| !message.is_empty())
+        .unwrap_or("Payment processing failed");
     let reason = format!("payment_failed: {code} - {message}");
-    reason.chars().filter(|character| !character.is_control()).take(500).collect()
+    reason
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(500)
+        .collect()
 }
 
 /// A new reference: `BOOK-YYYYMMDD-XXXXX`, UTC date, five characters drawn from the source of randomness.

@@ -48,7 +48,10 @@ fn booking(status: Status, revivable: bool, supplier: bool) -> Booking {
 }
 
 fn declined(terminal: bool) -> Trigger {
-    Trigger::PaymentFailed { reason: payment_failed_reason(Some("card_declined"), None), terminal }
+    Trigger::PaymentFailed {
+        reason: payment_failed_reason(Some("card_declined"), None),
+        terminal,
+    }
 }
 
 /// The status after a trigger, or what happened instead.
@@ -112,17 +115,25 @@ fn the_table_of_the_contract_holds() {
     ];
     for (status, revivable, supplier, trigger, expected) in rows {
         let found = after(booking(status, revivable, supplier), &trigger);
-        assert_eq!(found, expected, "{status:?} revivable={revivable} supplier={supplier} {trigger:?}");
+        assert_eq!(
+            found, expected,
+            "{status:?} revivable={revivable} supplier={supplier} {trigger:?}"
+        );
     }
 }
 
 #[test]
 fn a_decline_can_be_made_good_until_the_time_is_up() {
     let mut one = booking(Status::Draft, false, false);
-    let Decision::Move(decided) = one.decide(&declined(false), now()) else { panic!("a draft fails") };
+    let Decision::Move(decided) = one.decide(&declined(false), now()) else {
+        panic!("a draft fails")
+    };
     one.apply(decided, now());
     assert!(one.is_payable(now()));
-    assert_eq!(one.reason.as_deref(), Some("payment_failed: card_declined - Payment processing failed"));
+    assert_eq!(
+        one.reason.as_deref(),
+        Some("payment_failed: card_declined - Payment processing failed")
+    );
     let late = one.expires_at;
     assert_eq!(one.decide(&Trigger::Paid, late), Decision::GiveBack);
 }
@@ -130,11 +141,18 @@ fn a_decline_can_be_made_good_until_the_time_is_up() {
 #[test]
 fn a_payment_at_the_bank_gets_a_day_and_then_another() {
     let mut one = booking(Status::Draft, false, false);
-    let Decision::Move(decided) = one.decide(&Trigger::Processing, now()) else { panic!("a draft waits") };
+    let Decision::Move(decided) = one.decide(&Trigger::Processing, now()) else {
+        panic!("a draft waits")
+    };
     one.apply(decided, now());
     assert_eq!(one.expires_at, now() + PROCESSING_WINDOW);
-    assert_eq!(one.decide(&Trigger::Processing, now() + TimeDelta::minutes(5)), Decision::Stay);
-    let Decision::Move(again) = one.decide(&Trigger::Processing, one.expires_at) else { panic!("it waits on") };
+    assert_eq!(
+        one.decide(&Trigger::Processing, now() + TimeDelta::minutes(5)),
+        Decision::Stay
+    );
+    let Decision::Move(again) = one.decide(&Trigger::Processing, one.expires_at) else {
+        panic!("it waits on")
+    };
     assert_eq!(again.expires_at, Some(one.expires_at + PROCESSING_WINDOW));
 }
 
@@ -142,7 +160,9 @@ fn a_payment_at_the_bank_gets_a_day_and_then_another() {
 fn a_second_chance_ends_without_another_event() {
     let mut one = booking(Status::Failed, true, true);
     one.reason = Some("payment_failed: x - y".to_owned());
-    let Decision::Move(decided) = one.decide(&Trigger::TimedOut, one.expires_at) else { panic!("it ends") };
+    let Decision::Move(decided) = one.decide(&Trigger::TimedOut, one.expires_at) else {
+        panic!("it ends")
+    };
     let change = one.apply(decided, now());
     assert_eq!(change.from, change.to);
     assert!(!one.revivable);
@@ -154,14 +174,23 @@ fn a_reference_has_the_form_of_the_contract() {
     let reference = new_reference(&Sources::system());
     let (head, tail) = reference.rsplit_once('-').unwrap();
     assert!(head.starts_with("BOOK-20") && head.len() == 13, "{reference}");
-    assert!(tail.len() == 5 && tail.bytes().all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit()), "{reference}");
+    assert!(
+        tail.len() == 5
+            && tail
+                .bytes()
+                .all(|sign| sign.is_ascii_uppercase() || sign.is_ascii_digit()),
+        "{reference}"
+    );
 }
 
 #[test]
 fn a_reason_is_one_bounded_line() {
     let reason = payment_failed_reason(Some("x"), Some(&"line\n".repeat(1000)));
     assert!(!reason.contains('\n') && reason.chars().count() == 500);
-    assert_eq!(payment_failed_reason(None, None), "payment_failed: UNKNOWN - Payment processing failed");
+    assert_eq!(
+        payment_failed_reason(None, None),
+        "payment_failed: UNKNOWN - Payment processing failed"
+    );
 }
 
 fn any_status() -> impl Strategy<Value = Status> {

@@ -124,11 +124,7 @@ pub struct Task {
 }
 
 /// Writes down a task. One key is one task for ever: a repetition changes nothing and says `false`.
-pub async fn add_task(
-    conn: &mut PgConnection,
-    task: &Task,
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+pub async fn add_task(conn: &mut PgConnection, task: &Task, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         r#"insert into voyage.payment_tasks
                (id, booking_id, kind, payment_intent_id, reason, idempotency_key, next_attempt_at, created_at)
@@ -148,7 +144,11 @@ pub async fn add_task(
 }
 
 /// Takes the next task that is due and leases it until `lease`, so that a crash gives it back.
-pub async fn claim_task(conn: &mut PgConnection, now: DateTime<Utc>, lease: DateTime<Utc>) -> sqlx::Result<Option<Task>> {
+pub async fn claim_task(
+    conn: &mut PgConnection,
+    now: DateTime<Utc>,
+    lease: DateTime<Utc>,
+) -> sqlx::Result<Option<Task>> {
     sqlx::query_as!(
         Task,
         r#"update voyage.payment_tasks set attempts = attempts + 1, next_attempt_at = $2

@@ -66,7 +66,10 @@ pub async fn drive(
             let change = booking.apply(decided.clone(), now);
             if !store::save(&mut *conn, booking, &change).await? {
                 // the caller holds the row's lock, so nobody can have been faster
-                return Err(sqlx::Error::Protocol(format!("booking {} changed under its lock", booking.id)));
+                return Err(sqlx::Error::Protocol(format!(
+                    "booking {} changed under its lock",
+                    booking.id
+                )));
             }
             store::add_event(&mut *conn, booking.id, Some(change.from), &change, actor.name()).await?;
             match booking.status {

@@ -19,7 +19,9 @@ pub async fn drive(
     actor: Actor,
 ) -> Result<Option<(Booking, Decision)>, ApiError> {
     let mut tx = state.db.begin().await?;
-    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else { return Ok(None) };
+    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else {
+        return Ok(None);
+    };
     let decision = saga::drive(&mut tx, &state.sources, &mut locked, trigger, actor, None).await?;
     tx.commit().await?;
     if decision != Decision::Stay {
@@ -30,7 +32,11 @@ pub async fn drive(
 
 /// Asks payment how the booking's payment stands and drives the booking accordingly.
 pub async fn by_payment(state: &VoyageState, booking: BookingId, actor: Actor) -> Result<Option<Decision>, ApiError> {
-    let view = state.payments.status_of_booking(booking, true).await.map_err(payment_failed)?;
+    let view = state
+        .payments
+        .status_of_booking(booking, true)
+        .await
+        .map_err(payment_failed)?;
     let Some(view) = view else { return Ok(None) };
     let driven = by_view(state, booking, &view, actor).await?;
     Ok(driven.map(|(_, decision)| decision))
@@ -44,9 +50,15 @@ pub async fn by_view(
     actor: Actor,
 ) -> Result<Option<(Booking, Decision)>, ApiError> {
     let mut tx = state.db.begin().await?;
-    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else { return Ok(None) };
-    let Some(trigger) = trigger_of(&locked, view) else { return Ok(Some((locked, Decision::Stay))) };
-    locked.payment_intent.get_or_insert_with(|| view.payment_intent_id.clone());
+    let Some(mut locked) = store::lock_by_id(&mut tx, booking).await? else {
+        return Ok(None);
+    };
+    let Some(trigger) = trigger_of(&locked, view) else {
+        return Ok(Some((locked, Decision::Stay)));
+    };
+    locked
+        .payment_intent
+        .get_or_insert_with(|| view.payment_intent_id.clone());
     let decision = saga::drive(&mut tx, &state.sources, &mut locked, &trigger, actor, None).await?;
     tx.commit().await?;
     if decision != Decision::Stay {
@@ -57,7 +69,10 @@ pub async fn by_view(
 
 /// What a payment's state means for a booking; nothing if it is not the booking's own payment, or says nothing new.
 pub fn trigger_of(booking: &Booking, view: &PaymentView) -> Option<Trigger> {
-    let own = booking.payment_intent.as_ref().is_none_or(|intent| *intent == view.payment_intent_id);
+    let own = booking
+        .payment_intent
+        .as_ref()
+        .is_none_or(|intent| *intent == view.payment_intent_id);
     if !own {
         return None;
     }

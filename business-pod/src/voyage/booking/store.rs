@@ -93,11 +93,15 @@ macro_rules! select_bookings {
 /// The booking of this reference or row id.
 pub async fn find(db: impl PgExecutor<'_>, reference_or_id: &str) -> sqlx::Result<Option<Booking>> {
     let id: Option<BookingId> = reference_or_id.parse().ok();
-    select_bookings!("where reference = $1 or id = $2", reference_or_id, id as Option<BookingId>)
-        .fetch_optional(db)
-        .await?
-        .map(Row::booking)
-        .transpose()
+    select_bookings!(
+        "where reference = $1 or id = $2",
+        reference_or_id,
+        id as Option<BookingId>
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Row::booking)
+    .transpose()
 }
 
 /// The booking of this reference, else of this row id, locked together with its cart.
@@ -169,7 +173,12 @@ pub async fn lock_open_of_cart(conn: &mut PgConnection, cart: CartId) -> sqlx::R
 
 /// Open and revivable bookings of a user, locked after their carts.
 pub async fn lock_open_of_user(conn: &mut PgConnection, user: UserId) -> sqlx::Result<Vec<Booking>> {
-    sqlx::query!(r#"select id from voyage.carts where user_id = $1 for update"#, user as UserId).fetch_all(&mut *conn).await?;
+    sqlx::query!(
+        r#"select id from voyage.carts where user_id = $1 for update"#,
+        user as UserId
+    )
+    .fetch_all(&mut *conn)
+    .await?;
     select_bookings!(
         "where user_id = $1 and (status in ('DRAFT', 'PENDING_PAYMENT') or revivable) order by id for update",
         user as UserId
@@ -260,7 +269,12 @@ pub async fn add_event(
 }
 
 /// Ties a payment to a booking. `false` if the booking has another one by now, or is over.
-pub async fn set_intent(conn: &mut PgConnection, booking: BookingId, intent: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
+pub async fn set_intent(
+    conn: &mut PgConnection,
+    booking: BookingId,
+    intent: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         r#"update voyage.bookings set payment_intent_id = $2, updated_at = $3
            where id = $1 and payment_intent_id is distinct from $2
@@ -368,7 +382,12 @@ pub async fn history(conn: &mut PgConnection, booking: BookingId) -> sqlx::Resul
 }
 
 /// The pseudonym takes the owner's place, and everything that may name a person goes (core §5.11).
-pub async fn pseudonymise(conn: &mut PgConnection, user: UserId, pseudonym: UserId, now: DateTime<Utc>) -> sqlx::Result<u64> {
+pub async fn pseudonymise(
+    conn: &mut PgConnection,
+    user: UserId,
+    pseudonym: UserId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         r#"update voyage.bookings
            set user_id = $2, pseudonymised_at = $3, metadata = '{}',
@@ -386,7 +405,9 @@ pub async fn pseudonymise(conn: &mut PgConnection, user: UserId, pseudonym: User
 
 /// What the account searched for goes with it (voyage §8.3).
 pub async fn erase_searches(conn: &mut PgConnection, user: UserId) -> sqlx::Result<u64> {
-    let done = sqlx::query!("delete from voyage.search_history where user_id = $1", user as UserId).execute(conn).await?;
+    let done = sqlx::query!("delete from voyage.search_history where user_id = $1", user as UserId)
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected())
 }
 

@@ -75,7 +75,9 @@ async fn cancel(state: &VoyageState, task: &Task) -> Result<Option<&'static str>
 }
 
 async fn refund(state: &VoyageState, task: &Task) -> Result<Option<&'static str>, anyhow::Error> {
-    let Some(intent) = task.payment_intent.clone() else { return Ok(Some("names no payment")) };
+    let Some(intent) = task.payment_intent.clone() else {
+        return Ok(Some("names no payment"));
+    };
     let request = Refund {
         payment_intent_id: intent.clone(),
         amount: None,

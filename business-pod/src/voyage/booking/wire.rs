@@ -296,7 +296,12 @@ impl BookingDetail {
                 .collect(),
             timeline: history
                 .into_iter()
-                .map(|row| TimelineEntry { at: row.at, from: row.from, to: row.to, reason: row.reason })
+                .map(|row| TimelineEntry {
+                    at: row.at,
+                    from: row.from,
+                    to: row.to,
+                    reason: row.reason,
+                })
                 .collect(),
         }
     }

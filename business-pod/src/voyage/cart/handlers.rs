@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::{
     ApiError,
-    http::{Body, Query},
+    http::{Body, Path, Query},
     id::CartItemId,
     idempotency::{self, BodyHash, IdempotencyKey, Scope},
 };
@@ -52,8 +52,15 @@ pub async fn get(
 
 async fn read(state: &VoyageState, identity: &Identity) -> Result<Response, ApiError> {
     let (cart, merged) = super::current(state, identity).await?;
-    let reply = cart.map_or_else(|| CartReply::none(NONE), |cart| CartReply::found(cart, state.sources.now()));
-    Ok(respond(StatusCode::OK, &reply, merged.then(|| forget_guest(state.config.secure_cookies)).flatten()))
+    let reply = cart.map_or_else(
+        || CartReply::none(NONE),
+        |cart| CartReply::found(cart, state.sources.now()),
+    );
+    Ok(respond(
+        StatusCode::OK,
+        &reply,
+        merged.then(|| forget_guest(state.config.secure_cookies)).flatten(),
+    ))
 }
 
 /// Puts something into the cart.
@@ -86,21 +93,35 @@ async fn put_in(
     key: Option<IdempotencyKey>,
     body: AddBody,
 ) -> Result<Response, ApiError> {
-    let Some(caller) = identity.scope() else { return insert(state, identity, body).await };
+    let Some(caller) = identity.scope() else {
+        return insert(state, identity, body).await;
+    };
     let scope = Scope::new(caller, Method::POST, "/api/v1/cart/items");
     let hash = BodyHash::of(&(
         (&body.r#type, &body.item_type, &body.item_id),
         (&body.item_data, &body.price, &body.quantity, &body.currency),
     ));
-    idempotency::run::<Voyage, _>(&state.db, &state.sources, key, &scope, hash, || insert(state, identity, body)).await
+    idempotency::run::<Voyage, _>(&state.db, &state.sources, key, &scope, hash, || {
+        insert(state, identity, body)
+    })
+    .await
 }
 
 async fn insert(state: &VoyageState, identity: Identity, body: AddBody) -> Result<Response, ApiError> {
     let kind = body.r#type.or(body.item_type);
-    let proposal =
-        Proposal::parse(kind, body.item_id, body.item_data, body.price, body.quantity, body.currency)?;
+    let proposal = Proposal::parse(
+        kind,
+        body.item_id,
+        body.item_data,
+        body.price,
+        body.quantity,
+        body.currency,
+    )?;
     let secure = state.config.secure_cookies;
-    let mut cookie = super::settle_identity(state, &identity).await?.then(|| forget_guest(secure)).flatten();
+    let mut cookie = super::settle_identity(state, &identity)
+        .await?
+        .then(|| forget_guest(secure))
+        .flatten();
     let owner = match identity.owner() {
         Some(owner) => {
             // an anonymous cart in use keeps its cookie alive
@@ -251,7 +272,9 @@ pub async fn extend(
 
 async fn lengthen(state: &VoyageState, identity: &Identity) -> Result<Response, ApiError> {
     let merged = super::settle_identity(state, identity).await?;
-    let owner = identity.owner().ok_or_else(|| ApiError::not_found("Cart not found or expired"))?;
+    let owner = identity
+        .owner()
+        .ok_or_else(|| ApiError::not_found("Cart not found or expired"))?;
     let cart = super::extend(state, &owner).await?;
     Ok(changed(state, cart, EXTENDED, merged))
 }
@@ -329,7 +352,11 @@ pub mod alias {
 
 fn changed(state: &VoyageState, cart: super::model::Cart, message: &'static str, merged: bool) -> Response {
     let reply = CartReply::changed(cart, state.sources.now(), message);
-    respond(StatusCode::OK, &reply, merged.then(|| forget_guest(state.config.secure_cookies)).flatten())
+    respond(
+        StatusCode::OK,
+        &reply,
+        merged.then(|| forget_guest(state.config.secure_cookies)).flatten(),
+    )
 }
 
 /// 404 and failures carry the operation's title and say in `message` what is missing (voyage §4.7).

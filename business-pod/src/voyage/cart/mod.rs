@@ -31,8 +31,12 @@ pub async fn current(state: &VoyageState, identity: &Identity) -> Result<(Option
     let guest = identity.guest.as_ref().map(super::identity::GuestSecret::digest);
     let guest = guest.as_ref().map(<[u8; 32]>::as_slice);
     let found = store::find(state.db.pool(), user, guest, now).await?;
-    let Some(user) = user else { return Ok((found.of_guest, false)) };
-    let Some(guest) = guest else { return Ok((found.of_user, false)) };
+    let Some(user) = user else {
+        return Ok((found.of_guest, false));
+    };
+    let Some(guest) = guest else {
+        return Ok((found.of_user, false));
+    };
     if found.of_guest.is_none() {
         return Ok((found.of_user, true));
     }
@@ -43,7 +47,9 @@ pub async fn current(state: &VoyageState, identity: &Identity) -> Result<(Option
 
 /// Puts the browser's cart into the account's, before anything else is done with it. Says whether the cookie may go.
 pub async fn settle_identity(state: &VoyageState, identity: &Identity) -> Result<bool, ApiError> {
-    let (Some(caller), Some(guest)) = (&identity.user, &identity.guest) else { return Ok(false) };
+    let (Some(caller), Some(guest)) = (&identity.user, &identity.guest) else {
+        return Ok(false);
+    };
     merge(state, caller.user, &guest.digest()).await
 }
 
@@ -53,7 +59,9 @@ async fn merge(state: &VoyageState, user: UserId, guest: &[u8]) -> Result<bool, 
     let mut tx = state.db.begin().await?;
     store::lock_pair(&mut tx, user, guest).await?;
     let found = store::find(&mut *tx, Some(user), Some(guest), now).await?;
-    let Some(anonymous) = found.of_guest else { return Ok(true) };
+    let Some(anonymous) = found.of_guest else {
+        return Ok(true);
+    };
     let Some(own) = found.of_user else {
         // what is left of an expired cart of the account makes room
         store::delete_of(&mut tx, &Owner::User(user)).await?;
@@ -61,20 +69,34 @@ async fn merge(state: &VoyageState, user: UserId, guest: &[u8]) -> Result<bool, 
         tx.commit().await?;
         return Ok(true);
     };
-    let currency = if own.lines.is_empty() { anonymous.total.currency } else { own.total.currency };
+    let currency = if own.lines.is_empty() {
+        anonymous.total.currency
+    } else {
+        own.total.currency
+    };
     for line in &anonymous.lines {
-        let Ok(total) = pricing::convert(line.total, currency) else { return Ok(false) };
+        let Ok(total) = pricing::convert(line.total, currency) else {
+            return Ok(false);
+        };
         if total.currency == line.total.currency {
             continue;
         }
         let mut item_data = serde_json::from_str(line.item_data.get()).map_err(ApiError::internal)?;
         pricing::note_original(&mut item_data, line.total);
-        let price = NewPrice { total, item_id: None, offer_expires_at: None, item_data: Some(item_data) };
+        let price = NewPrice {
+            total,
+            item_id: None,
+            offer_expires_at: None,
+            item_data: Some(item_data),
+        };
         store::set_price(&mut tx, line.id, &price).await?;
     }
     let room = MAX_LINES - i64::try_from(own.lines.len()).unwrap_or(MAX_LINES);
     let moved = store::move_lines(&mut tx, anonymous.id, own.id, room).await?;
-    let expires_at = own.expires_at.max(anonymous.expires_at).min(own.created_at + model::MAX_LIFE);
+    let expires_at = own
+        .expires_at
+        .max(anonymous.expires_at)
+        .min(own.created_at + model::MAX_LIFE);
     store::touch(&mut tx, own.id, currency, moved > 0, expires_at, now).await?;
     store::delete(&mut tx, anonymous.id).await?;
     tx.commit().await?;
@@ -96,13 +118,25 @@ pub async fn add(
     };
     let mut tx = state.db.begin().await?;
     let head = open(state, &mut tx, owner, priced.total.currency, now).await?;
-    let currency = if head.lines == 0 { priced.total.currency } else { head.currency };
+    let currency = if head.lines == 0 {
+        priced.total.currency
+    } else {
+        head.currency
+    };
     let line = pricing::in_currency(priced, currency)?;
     let inserted = store::insert_line(&mut tx, head.id, state.sources.id::<CartItemId>(), &line, now).await?;
     if inserted && head.lines >= MAX_LINES {
         return Err(ApiError::bad_request(format!("A cart holds at most {MAX_LINES} items")));
     }
-    store::touch(&mut tx, head.id, currency, inserted, head.extended(now, state.config.cart_life), now).await?;
+    store::touch(
+        &mut tx,
+        head.id,
+        currency,
+        inserted,
+        head.extended(now, state.config.cart_life),
+        now,
+    )
+    .await?;
     if inserted {
         tell_selected(state, &mut tx, owner, session, &line, now).await?;
     }
@@ -129,7 +163,9 @@ async fn tell_selected(
         session: session.unwrap_or_default(),
         at: now,
     };
-    let Some(event) = events::selected(&state.sources, &chosen) else { return Ok(()) };
+    let Some(event) = events::selected(&state.sources, &chosen) else {
+        return Ok(());
+    };
     outbox::append::<Voyage>(conn, &[event]).await?;
     Ok(())
 }
@@ -152,7 +188,10 @@ async fn open(
         let id: CartId = state.sources.id();
         store::create(conn, id, owner, currency, now, now + state.config.cart_life).await?;
     }
-    Err(ApiError::conflict("CONFLICT", "The cart was changed by another request"))
+    Err(ApiError::conflict(
+        "CONFLICT",
+        "The cart was changed by another request",
+    ))
 }
 
 /// Changes how many there are of a line.
@@ -176,7 +215,15 @@ pub async fn set_quantity(
         };
         store::set_quantity(&mut tx, line, quantity, total_minor).await?;
     }
-    store::touch(&mut tx, head.id, head.currency, changed, head.extended(now, state.config.cart_life), now).await?;
+    store::touch(
+        &mut tx,
+        head.id,
+        head.currency,
+        changed,
+        head.extended(now, state.config.cart_life),
+        now,
+    )
+    .await?;
     let cart = store::load(&mut *tx, head.id).await?.ok_or_else(no_cart)?;
     tx.commit().await?;
     Ok(cart)
@@ -197,7 +244,15 @@ pub async fn remove(state: &VoyageState, owner: &Owner, line: CartItemId) -> Res
     if !store::delete_line(&mut tx, head.id, line).await? {
         return Err(no_line());
     }
-    store::touch(&mut tx, head.id, head.currency, true, head.extended(now, state.config.cart_life), now).await?;
+    store::touch(
+        &mut tx,
+        head.id,
+        head.currency,
+        true,
+        head.extended(now, state.config.cart_life),
+        now,
+    )
+    .await?;
     let cart = store::load(&mut *tx, head.id).await?.ok_or_else(no_cart)?;
     tx.commit().await?;
     Ok(cart)
@@ -216,7 +271,15 @@ pub async fn extend(state: &VoyageState, owner: &Owner) -> Result<Cart, ApiError
     let now = state.sources.now();
     let mut tx = state.db.begin().await?;
     let head = live(&mut tx, owner, now).await?.ok_or_else(expired)?;
-    store::touch(&mut tx, head.id, head.currency, false, head.extended(now, state.config.cart_life), now).await?;
+    store::touch(
+        &mut tx,
+        head.id,
+        head.currency,
+        false,
+        head.extended(now, state.config.cart_life),
+        now,
+    )
+    .await?;
     let cart = store::load(&mut *tx, head.id).await?.ok_or_else(expired)?;
     tx.commit().await?;
     Ok(cart)
@@ -232,7 +295,9 @@ pub async fn live(conn: &mut PgConnection, owner: &Owner, now: DateTime<Utc>) ->
 /// stay (voyage §7.6). The booking and its cart must be locked.
 pub async fn remove_bought(conn: &mut PgConnection, booking: &Booking, now: DateTime<Utc>) -> sqlx::Result<()> {
     let Some((cart, _)) = booking.cart else { return Ok(()) };
-    let Some(head) = store::lock_by_id(&mut *conn, cart).await? else { return Ok(()) };
+    let Some(head) = store::lock_by_id(&mut *conn, cart).await? else {
+        return Ok(());
+    };
     let lines: Vec<CartItemId> = booking.lines.iter().map(|line| line.cart_item).collect();
     let quantities: Vec<i32> = booking.lines.iter().map(|line| line.quantity).collect();
     let (gone, left) = store::delete_bought(&mut *conn, cart, &lines, &quantities).await?;

@@ -140,7 +140,10 @@ pub struct CartLine {
 
 impl fmt::Debug for CartLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CartLine").field("id", &self.id).field("item_id", &self.item_id).finish_non_exhaustive()
+        f.debug_struct("CartLine")
+            .field("id", &self.id)
+            .field("item_id", &self.item_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,7 +176,10 @@ pub struct NewLine {
 
 impl fmt::Debug for NewLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewLine").field("item_id", &self.item_id).field("total", &self.total).finish_non_exhaustive()
+        f.debug_struct("NewLine")
+            .field("item_id", &self.item_id)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,11 +212,14 @@ impl Proposal {
         let (Some(kind), Some(item_id), Some(item_data), Some(price)) =
             (present(kind), present(item_id), present(item_data), present(price))
         else {
-            return Err(ApiError::bad_request("Missing required fields: type, itemId, itemData, price"));
+            return Err(ApiError::bad_request(
+                "Missing required fields: type, itemId, itemData, price",
+            ));
         };
-        let kind = kind.as_str().and_then(ItemKind::parse).ok_or_else(|| {
-            ApiError::bad_request("Invalid item type. Must be one of: FLIGHT, HOTEL, ACTIVITY")
-        })?;
+        let kind = kind
+            .as_str()
+            .and_then(ItemKind::parse)
+            .ok_or_else(|| ApiError::bad_request("Invalid item type. Must be one of: FLIGHT, HOTEL, ACTIVITY"))?;
         let price = price.as_f64().filter(|price| *price > 0.0);
         let price = price.ok_or_else(|| ApiError::bad_request("Price must be a positive number"))?;
         if price > MAX_PRICE {
@@ -229,7 +238,13 @@ impl Proposal {
         };
         let unit = Money::from_major(price, currency).filter(|unit| unit.minor > 0);
         let unit = unit.ok_or_else(|| ApiError::bad_request("Price must be a positive number"))?;
-        Ok(Self { kind, item_id, item_data, unit, quantity })
+        Ok(Self {
+            kind,
+            item_id,
+            item_data,
+            unit,
+            quantity,
+        })
     }
 
     /// What tells this line from others of the same item: its dates. Empty when it has none.
@@ -241,7 +256,11 @@ impl Proposal {
         if parts.is_empty() || self.kind == ItemKind::Flight {
             return String::new();
         }
-        blake3::hash(parts.join("\n").as_bytes()).to_hex().chars().take(16).collect()
+        blake3::hash(parts.join("\n").as_bytes())
+            .to_hex()
+            .chars()
+            .take(16)
+            .collect()
     }
 }
 
@@ -259,7 +278,9 @@ pub fn parse_quantity(kind: ItemKind, value: Option<&Value>) -> Result<Option<i3
 /// A positive whole number, also when written `2.0`; one that is out of every range is just too large.
 pub fn positive(value: &Value) -> Result<i32, ApiError> {
     let whole = value.as_i64().or_else(|| {
-        let number = value.as_f64().filter(|number| number.fract() == 0.0 && (1.0..1e9).contains(number))?;
+        let number = value
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && (1.0..1e9).contains(number))?;
         #[expect(clippy::cast_possible_truncation, reason = "whole and within the range")]
         Some(number as i64)
     });
@@ -306,7 +327,9 @@ pub fn check_json(name: &str, value: &Value, max_bytes: usize, max_depth: usize)
         return Err(ApiError::bad_request(format!("{name} is too large")));
     }
     if has_nul(value) {
-        return Err(ApiError::bad_request(format!("{name} contains a character that cannot be stored")));
+        return Err(ApiError::bad_request(format!(
+            "{name} contains a character that cannot be stored"
+        )));
     }
     Ok(())
 }
@@ -353,7 +376,9 @@ mod tests {
     fn text_of(change: impl FnOnce(&mut Value)) -> String {
         let mut body = valid();
         change(&mut body);
-        let error = parse(&body).err().map(|error| error.body()["error"].as_str().unwrap().to_owned());
+        let error = parse(&body)
+            .err()
+            .map(|error| error.body()["error"].as_str().unwrap().to_owned());
         error.expect("the body was accepted")
     }
 
@@ -361,17 +386,35 @@ mod tests {
     fn every_refusal_has_the_text_of_the_contract() {
         let missing = "Missing required fields: type, itemId, itemData, price";
         for name in ["type", "itemId", "itemData", "price"] {
-            assert_eq!(text_of(|body| drop(body.as_object_mut().unwrap().remove(name))), missing);
+            assert_eq!(
+                text_of(|body| drop(body.as_object_mut().unwrap().remove(name))),
+                missing
+            );
         }
         let bad_type = "Invalid item type. Must be one of: FLIGHT, HOTEL, ACTIVITY";
         assert_eq!(text_of(|body| body["type"] = json!("BOAT")), bad_type);
-        assert_eq!(text_of(|body| body["price"] = json!("12")), "Price must be a positive number");
-        assert_eq!(text_of(|body| body["price"] = json!(0)), "Price must be a positive number");
+        assert_eq!(
+            text_of(|body| body["price"] = json!("12")),
+            "Price must be a positive number"
+        );
+        assert_eq!(
+            text_of(|body| body["price"] = json!(0)),
+            "Price must be a positive number"
+        );
         for quantity in [json!(0), json!(-1), json!(1.5), json!("2")] {
-            assert_eq!(text_of(|body| body["quantity"] = quantity), "Quantity must be a positive integer");
+            assert_eq!(
+                text_of(|body| body["quantity"] = quantity),
+                "Quantity must be a positive integer"
+            );
         }
-        assert_eq!(text_of(|body| body["quantity"] = json!(10)), "Quantity must not exceed 9");
-        assert_eq!(text_of(|body| body["currency"] = json!("XXQ")), "Currency must be an ISO 4217 code");
+        assert_eq!(
+            text_of(|body| body["quantity"] = json!(10)),
+            "Quantity must not exceed 9"
+        );
+        assert_eq!(
+            text_of(|body| body["currency"] = json!("XXQ")),
+            "Currency must be an ISO 4217 code"
+        );
     }
 
     #[test]
@@ -387,7 +430,10 @@ mod tests {
     fn what_cannot_be_stored_is_refused() {
         let deep = (0..20).fold(json!({}), |inner, _| json!({ "in": inner }));
         assert_eq!(text_of(|body| body["itemData"] = deep), "itemData is nested too deeply");
-        assert_eq!(text_of(|body| body["itemData"] = json!({ "t": "x".repeat(70_000) })), "itemData is too large");
+        assert_eq!(
+            text_of(|body| body["itemData"] = json!({ "t": "x".repeat(70_000) })),
+            "itemData is too large"
+        );
         let nul = "itemData contains a character that cannot be stored";
         assert_eq!(text_of(|body| body["itemData"] = json!({ "t": "a\u{0}b" })), nul);
     }
@@ -414,7 +460,13 @@ mod tests {
             created_at: made,
             lines: 0,
         };
-        assert_eq!(head.extended(made + TimeDelta::minutes(10), half_an_hour), made + TimeDelta::minutes(40));
-        assert_eq!(head.extended(made + TimeDelta::minutes(235), half_an_hour), made + MAX_LIFE);
+        assert_eq!(
+            head.extended(made + TimeDelta::minutes(10), half_an_hour),
+            made + TimeDelta::minutes(40)
+        );
+        assert_eq!(
+            head.extended(made + TimeDelta::minutes(235), half_an_hour),
+            made + MAX_LIFE
+        );
     }
 }

@@ -29,7 +29,9 @@ pub async fn price(
         // no supplier of ours quotes stays or activities
         ItemKind::Hotel | ItemKind::Activity => None,
     };
-    let Some(quote) = quote else { return unverified(proposal) };
+    let Some(quote) = quote else {
+        return unverified(proposal);
+    };
     if quote.is_expired(now) {
         return Err(ApiError::conflict("OFFER_EXPIRED", "Offer expired").with_detail("This offer is no longer valid"));
     }
@@ -97,13 +99,18 @@ pub fn in_currency(mut line: NewLine, currency: Currency) -> Result<NewLine, Api
 /// The same value in another currency; 400 without a rate.
 pub fn convert(amount: Money, to: Currency) -> Result<Money, ApiError> {
     rates::convert(amount, to).map_err(|_| {
-        ApiError::bad_request(format!("No exchange rate from {} to the currency of the cart, {to}", amount.currency))
+        ApiError::bad_request(format!(
+            "No exchange rate from {} to the currency of the cart, {to}",
+            amount.currency
+        ))
     })
 }
 
 /// Keeps what a line cost before it was converted, as `_pricing`. A line keeps its first original.
 pub fn note_original(item_data: &mut Value, original: Money) {
-    let Some(fields) = item_data.as_object_mut() else { return };
+    let Some(fields) = item_data.as_object_mut() else {
+        return;
+    };
     fields.entry("_pricing").or_insert_with(|| {
         json!({ "originalTotal": original.major(), "originalCurrency": original.currency, "ratesAsOf": rates::AS_OF })
     });
@@ -111,18 +118,32 @@ pub fn note_original(item_data: &mut Value, original: Money) {
 
 /// One entry per traveller.
 pub fn travelers(passengers: Passengers) -> Vec<Traveler> {
-    let kinds = [("adult", passengers.adults), ("child", passengers.children), ("infant", passengers.infants)];
+    let kinds = [
+        ("adult", passengers.adults),
+        ("child", passengers.children),
+        ("infant", passengers.infants),
+    ];
     let one = |kind: &str| Traveler { kind: kind.to_owned() };
-    kinds.iter().flat_map(|(kind, count)| std::iter::repeat_n(one(kind), usize::from(*count))).collect()
+    kinds
+        .iter()
+        .flat_map(|(kind, count)| std::iter::repeat_n(one(kind), usize::from(*count)))
+        .collect()
 }
 
 /// The travellers a client's item counts, as far as that is plausible.
 fn claimed_travelers(item_data: &Value) -> Vec<Traveler> {
     let count = |name: &str| {
-        let claimed = item_data.pointer(&format!("/passengers/{name}")).and_then(Value::as_u64).unwrap_or_default();
+        let claimed = item_data
+            .pointer(&format!("/passengers/{name}"))
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
         u8::try_from(claimed.min(9)).unwrap_or_default()
     };
-    travelers(Passengers { adults: count("adults"), children: count("children"), infants: count("infants") })
+    travelers(Passengers {
+        adults: count("adults"),
+        children: count("children"),
+        infants: count("infants"),
+    })
 }
 
 #[cfg(test)]

@@ -79,12 +79,17 @@ pub async fn find(
     .fetch_all(db)
     .await?;
     let (guest_rows, user_rows) = rows.into_iter().partition::<Vec<_>, _>(|row| row.anonymous);
-    Ok(Found { of_user: assemble(user_rows)?, of_guest: assemble(guest_rows)? })
+    Ok(Found {
+        of_user: assemble(user_rows)?,
+        of_guest: assemble(guest_rows)?,
+    })
 }
 
 /// A cart by its row.
 pub async fn load(db: impl PgExecutor<'_>, cart: CartId) -> sqlx::Result<Option<Cart>> {
-    let rows = select_carts!("where c.id = $1 order by i.position", cart as CartId).fetch_all(db).await?;
+    let rows = select_carts!("where c.id = $1 order by i.position", cart as CartId)
+        .fetch_all(db)
+        .await?;
     assemble(rows)
 }
 
@@ -169,7 +174,10 @@ pub async fn create(
 
 /// Deletes a cart with its lines.
 pub async fn delete(conn: &mut PgConnection, cart: CartId) -> sqlx::Result<()> {
-    sqlx::query!("delete from voyage.carts where id = $1", cart as CartId).execute(conn).await.map(drop)
+    sqlx::query!("delete from voyage.carts where id = $1", cart as CartId)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Deletes the cart of an owner, if there is one.
@@ -246,7 +254,12 @@ pub async fn line(conn: &mut PgConnection, cart: CartId, line: CartItemId) -> sq
 }
 
 /// Sets quantity and total of a line.
-pub async fn set_quantity(conn: &mut PgConnection, line: CartItemId, quantity: i32, total_minor: i64) -> sqlx::Result<()> {
+pub async fn set_quantity(
+    conn: &mut PgConnection,
+    line: CartItemId,
+    quantity: i32,
+    total_minor: i64,
+) -> sqlx::Result<()> {
     sqlx::query!(
         "update voyage.cart_items set quantity = $2, line_total_minor = $3 where id = $1",
         line as CartItemId,

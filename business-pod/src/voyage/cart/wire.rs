@@ -173,7 +173,11 @@ impl CartBody {
             expires_at: cart.expires_at,
             created_at: cart.created_at,
             updated_at: cart.updated_at,
-            items: cart.lines.into_iter().map(|line| CartItemBody::new(line, id, now)).collect(),
+            items: cart
+                .lines
+                .into_iter()
+                .map(|line| CartItemBody::new(line, id, now))
+                .collect(),
         }
     }
 }
@@ -215,12 +219,22 @@ impl CartReply {
     /// A cart as it was found.
     pub fn found(cart: Cart, now: DateTime<Utc>) -> Self {
         let data = CartBody::new(cart, now);
-        let meta = CartMeta { item_count: Some(data.items.len()), expires_at: Some(data.expires_at), ..CartMeta::default() };
+        let meta = CartMeta {
+            item_count: Some(data.items.len()),
+            expires_at: Some(data.expires_at),
+            ..CartMeta::default()
+        };
         Self { data: Some(data), meta }
     }
 
     /// No cart, and why.
     pub fn none(message: &'static str) -> Self {
-        Self { data: None, meta: CartMeta { message: Some(message), ..CartMeta::default() } }
+        Self {
+            data: None,
+            meta: CartMeta {
+                message: Some(message),
+                ..CartMeta::default()
+            },
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
@@ -18,7 +18,7 @@ use serde_json::{Value, value::RawValue};
 use shared::{
     ApiError,
     auth::AuthUser,
-    http::Body,
+    http::{Body, Path},
     id::BookingId,
     idempotency::{self, BodyHash, IdempotencyKey, REPLAYED, Scope},
 };
@@ -138,7 +138,10 @@ pub async fn post(
 ) -> Result<Response, ApiError> {
     let claim = claim_of(body.user_id.as_ref());
     let identity = caller.identify(&[claim.as_deref()])?;
-    titled("Failed to process checkout", start(state, identity, key, body.metadata).await)
+    titled(
+        "Failed to process checkout",
+        start(state, identity, key, body.metadata).await,
+    )
 }
 
 /// `POST /cart/{userId}/checkout`, for the caller whose id it is.
@@ -150,7 +153,10 @@ pub async fn alias(
     Body(body): Body<CheckoutBody>,
 ) -> Result<Response, ApiError> {
     let identity = caller.named_in_path(&user)?;
-    titled("Failed to process checkout", start(state, identity, key, body.metadata).await)
+    titled(
+        "Failed to process checkout",
+        start(state, identity, key, body.metadata).await,
+    )
 }
 
 async fn start(
@@ -192,7 +198,9 @@ async fn once(
     let result = slot.clone();
     let recorded = idempotency::run::<Voyage, _>(&state.db, &state.sources, key, &scope, hash, || async move {
         let done = checkout(state, caller.user, metadata).await?;
-        let record = Record { booking_id: done.booking.id };
+        let record = Record {
+            booking_id: done.booking.id,
+        };
         *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         Ok(Json(record).into_response())
     })
@@ -209,24 +217,33 @@ async fn once(
 
 /// The same answer again: the booking as recorded, its secret from payment.
 async fn replay(state: &VoyageState, caller: &AuthUser, recorded: Response) -> Result<Response, ApiError> {
-    let bytes = axum::body::to_bytes(recorded.into_body(), MAX_METADATA).await.map_err(ApiError::internal)?;
+    let bytes = axum::body::to_bytes(recorded.into_body(), MAX_METADATA)
+        .await
+        .map_err(ApiError::internal)?;
     let record: Record = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
     let booking = store::find(state.db.pool(), &record.booking_id.to_string()).await?;
     let booking = booking.filter(|booking| booking.user == caller.user);
     let booking = booking.ok_or_else(|| ApiError::not_found("Booking not found"))?;
     let done = if booking.is_payable(state.sources.now()) {
         let (booking, intent) = attach_payment(state, booking).await?;
-        Done { booking, intent: Some(intent) }
+        Done {
+            booking,
+            intent: Some(intent),
+        }
     } else {
         Done { booking, intent: None }
     };
     let mut response = Json(reply(done)).into_response();
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
     Ok(response)
 }
 
 fn parse_metadata(metadata: Option<Value>) -> Result<Box<RawValue>, ApiError> {
-    let metadata = metadata.filter(|metadata| !metadata.is_null()).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let metadata = metadata
+        .filter(|metadata| !metadata.is_null())
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let Value::Object(fields) = &metadata else {
         return Err(ApiError::bad_request("metadata must be an object"));
     };
@@ -240,8 +257,13 @@ fn parse_metadata(metadata: Option<Value>) -> Result<Box<RawValue>, ApiError> {
 fn reply(done: Done) -> CheckoutReply {
     let Done { booking, intent } = done;
     let payment = CheckoutPayment {
-        client_secret: intent.as_ref().map(|intent| intent.client_secret.expose_secret().to_owned()),
-        publishable_key: intent.as_ref().map(|intent| intent.publishable_key.clone()).filter(|key| !key.is_empty()),
+        client_secret: intent
+            .as_ref()
+            .map(|intent| intent.client_secret.expose_secret().to_owned()),
+        publishable_key: intent
+            .as_ref()
+            .map(|intent| intent.publishable_key.clone())
+            .filter(|key| !key.is_empty()),
         payment_intent_id: booking.payment_intent.clone(),
         amount: booking.total.minor,
         currency: booking.total.currency.lower(),
@@ -260,7 +282,11 @@ fn reply(done: Done) -> CheckoutReply {
         },
         meta: CheckoutMeta {
             message: "Booking created. Please complete the payment to confirm it.",
-            next_steps: ["Complete the payment", "Wait for the payment to be confirmed", "Receive your booking confirmation"],
+            next_steps: [
+                "Complete the payment",
+                "Wait for the payment to be confirmed",
+                "Receive your booking confirmation",
+            ],
         },
     }
 }

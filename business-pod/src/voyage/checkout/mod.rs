@@ -41,7 +41,10 @@ use super::{
     events,
     supply::offline::Offline,
 };
-use crate::payment::client::{CancelReason, CreateIntent, Intent, PaymentError};
+use crate::{
+    fault,
+    payment::client::{CancelReason, CreateIntent, Intent, PaymentError},
+};
 
 /// How long payment may take to start a payment.
 const PAYMENT_BUDGET: Duration = Duration::from_secs(10);
@@ -60,8 +63,12 @@ pub struct Done {
 /// Checks the caller's cart out. Runs to its end on a task of its own, whatever the client does.
 pub async fn checkout(state: &VoyageState, user: UserId, metadata: Box<RawValue>) -> Result<Done, ApiError> {
     let booking = book(state, user, &metadata).await?;
+    fault::point("checkout.booked");
     let (booking, intent) = attach_payment(state, booking).await?;
-    Ok(Done { booking, intent: Some(intent) })
+    Ok(Done {
+        booking,
+        intent: Some(intent),
+    })
 }
 
 /// Steps 1 and 2.
@@ -76,7 +83,10 @@ async fn book(state: &VoyageState, user: UserId, metadata: &RawValue) -> Result<
             return Ok(booking);
         }
     }
-    Err(ApiError::conflict("CONFLICT", "The cart was changed by another request"))
+    Err(ApiError::conflict(
+        "CONFLICT",
+        "The cart was changed by another request",
+    ))
 }
 
 /// Step 2. `None` if the cart is no longer the one that was quoted.
@@ -94,8 +104,16 @@ async fn snapshot(
         return Ok(None);
     }
     let repriced = apply_quotes(state, &mut tx, &head, quotes).await?;
-    let cart = if repriced { carts::load(&mut *tx, head.id).await?.ok_or_else(empty)? } else { seen.clone() };
-    let dearer: Vec<Value> = quotes.iter().filter(|line| line.is_dearer()).map(Requoted::describe).collect();
+    let cart = if repriced {
+        carts::load(&mut *tx, head.id).await?.ok_or_else(empty)?
+    } else {
+        seen.clone()
+    };
+    let dearer: Vec<Value> = quotes
+        .iter()
+        .filter(|line| line.is_dearer())
+        .map(Requoted::describe)
+        .collect();
     if !dearer.is_empty() {
         tx.commit().await?;
         return Err(ApiError::conflict("PRICE_CHANGED", "Price changed")
@@ -121,7 +139,9 @@ async fn apply_quotes(
     let now = state.sources.now();
     let mut flights = Vec::new();
     for quote in quotes {
-        let Verdict::Changed(update) = &quote.verdict else { continue };
+        let Verdict::Changed(update) = &quote.verdict else {
+            continue;
+        };
         let price = NewPrice {
             total: update.total,
             item_id: update.item_id.as_deref(),
@@ -150,10 +170,26 @@ async fn take_up_open(state: &VoyageState, conn: &mut PgConnection, cart: &Cart)
             return Err(already_paid(&open));
         }
         if same && taken.is_none() && open.is_payable(now) {
-            saga::drive(&mut *conn, &state.sources, &mut open, &Trigger::Reopened, Actor::Checkout, None).await?;
+            saga::drive(
+                &mut *conn,
+                &state.sources,
+                &mut open,
+                &Trigger::Reopened,
+                Actor::Checkout,
+                None,
+            )
+            .await?;
             taken = Some(open);
         } else {
-            saga::drive(&mut *conn, &state.sources, &mut open, &Trigger::Superseded, Actor::Checkout, None).await?;
+            saga::drive(
+                &mut *conn,
+                &state.sources,
+                &mut open,
+                &Trigger::Superseded,
+                Actor::Checkout,
+                None,
+            )
+            .await?;
         }
     }
     Ok(taken)
@@ -194,11 +230,18 @@ async fn insert(
     while !store::insert(&mut *conn, &booking).await? {
         tries += 1;
         if tries == 5 {
-            return Err(ApiError::internal(anyhow::anyhow!("no free booking reference was found")));
+            return Err(ApiError::internal(anyhow::anyhow!(
+                "no free booking reference was found"
+            )));
         }
         booking.reference = new_reference(&state.sources);
     }
-    let change = Change { from: Status::Draft, to: Status::Draft, reason: None, at: now };
+    let change = Change {
+        from: Status::Draft,
+        to: Status::Draft,
+        reason: None,
+        at: now,
+    };
     store::add_event(&mut *conn, booking.id, None, &change, Actor::Checkout.name()).await?;
     outbox::append::<Voyage>(conn, &[events::booking_created(&state.sources, &booking)]).await?;
     saga::count(Status::Draft);
@@ -229,19 +272,42 @@ pub async fn attach_payment(state: &VoyageState, mut booking: Booking) -> Result
         metadata: payment_metadata(&booking),
     };
     let asked = tokio::time::timeout(PAYMENT_BUDGET, state.payments.create_intent(request)).await;
-    let answer = asked.unwrap_or_else(|_| Err(PaymentError::unavailable(anyhow::anyhow!("payment did not answer in time"))));
+    let answer = asked.unwrap_or_else(|_| {
+        Err(PaymentError::unavailable(anyhow::anyhow!(
+            "payment did not answer in time"
+        )))
+    });
     let intent = match answer {
         Ok(intent) => intent,
         Err(error) => return Err(not_started(state, &booking, error).await?),
     };
+    fault::point("checkout.payment_started");
     if intent.amount != booking.total {
-        let cause = anyhow::anyhow!("payment {} asks for {}, the booking costs {}", intent.payment_intent_id, intent.amount, booking.total);
+        let cause = anyhow::anyhow!(
+            "payment {} asks for {}, the booking costs {}",
+            intent.payment_intent_id,
+            intent.amount,
+            booking.total
+        );
         return Err(ApiError::internal(cause));
     }
-    let offline = booking.lines.iter().any(|line| line.provider.as_deref() == Some(Offline::NAME));
+    let offline = booking
+        .lines
+        .iter()
+        .any(|line| line.provider.as_deref() == Some(Offline::NAME));
     if intent.livemode && offline {
-        fail(state, booking.id, "payment_failed: ITEM_UNAVAILABLE - An invented offer cannot be paid for", true).await?;
-        if let Err(error) = state.payments.cancel_of_booking(booking.id, CancelReason::Abandoned).await {
+        fail(
+            state,
+            booking.id,
+            "payment_failed: ITEM_UNAVAILABLE - An invented offer cannot be paid for",
+            true,
+        )
+        .await?;
+        if let Err(error) = state
+            .payments
+            .cancel_of_booking(booking.id, CancelReason::Abandoned)
+            .await
+        {
             tracing::warn!(booking = %booking.id, %error, "payment of a refused booking not cancelled yet");
         }
         return Err(ApiError::conflict("ITEM_UNAVAILABLE", "Item unavailable")
@@ -255,6 +321,7 @@ pub async fn attach_payment(state: &VoyageState, mut booking: Booking) -> Result
         outbox::append::<Voyage>(&mut tx, &[event]).await?;
     }
     tx.commit().await?;
+    fault::point("checkout.payment_noted");
     booking.payment_intent = Some(intent.payment_intent_id.clone());
     Ok((booking, intent))
 }
@@ -284,18 +351,29 @@ async fn not_started(state: &VoyageState, booking: &Booking, error: PaymentError
             Ok(ApiError::bad_request(TITLE).with_detail(format!("The total cannot be charged: {why}")))
         }
         PaymentError::Declined { code, message, .. } => {
-            fail(state, booking.id, &payment_failed_reason(Some(&code), Some(&message)), false).await?;
+            fail(
+                state,
+                booking.id,
+                &payment_failed_reason(Some(&code), Some(&message)),
+                false,
+            )
+            .await?;
             Ok(ApiError::new(StatusCode::PAYMENT_REQUIRED, "PAYMENT_REQUIRED", TITLE).with_detail(message))
         }
         other => {
             fail(state, booking.id, &reason("INTERNAL"), false).await?;
-            Ok(ApiError::internal(anyhow::Error::new(other).context("failed to start a payment")))
+            Ok(ApiError::internal(
+                anyhow::Error::new(other).context("failed to start a payment"),
+            ))
         }
     }
 }
 
 async fn fail(state: &VoyageState, booking: BookingId, reason: &str, terminal: bool) -> Result<(), ApiError> {
-    let trigger = Trigger::PaymentFailed { reason: reason.to_owned(), terminal };
+    let trigger = Trigger::PaymentFailed {
+        reason: reason.to_owned(),
+        terminal,
+    };
     settle::drive(state, booking, &trigger, Actor::Checkout).await.map(drop)
 }
 
@@ -320,6 +398,8 @@ fn empty() -> ApiError {
 }
 
 fn already_paid(booking: &Booking) -> ApiError {
-    ApiError::conflict("CONFLICT", "This cart is already being paid for")
-        .with_extra("data", json!({ "bookingReference": booking.reference, "bookingId": booking.id }))
+    ApiError::conflict("CONFLICT", "This cart is already being paid for").with_extra(
+        "data",
+        json!({ "bookingReference": booking.reference, "bookingId": booking.id }),
+    )
 }

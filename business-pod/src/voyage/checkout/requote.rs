@@ -87,7 +87,11 @@ pub async fn requote(state: &VoyageState, cart: &Cart) -> Result<Vec<Requoted>, 
 /// 409 if a line cannot be sold at all.
 pub fn refuse_unsellable(lines: &[Requoted]) -> Result<(), ApiError> {
     let those = |wanted: fn(&Verdict) -> bool| -> Vec<Value> {
-        lines.iter().filter(|line| wanted(&line.verdict)).map(Requoted::describe).collect()
+        lines
+            .iter()
+            .filter(|line| wanted(&line.verdict))
+            .map(Requoted::describe)
+            .collect()
     };
     let unavailable = those(|verdict| matches!(verdict, Verdict::Unavailable));
     if !unavailable.is_empty() {
@@ -106,7 +110,12 @@ pub fn refuse_unsellable(lines: &[Requoted]) -> Result<(), ApiError> {
 
 async fn requote_line(state: &VoyageState, line: &CartLine) -> Result<Requoted, ApiError> {
     let verdict = judge(state, line).await?;
-    Ok(Requoted { line: line.id, item_id: line.item_id.clone(), old: line.total, verdict })
+    Ok(Requoted {
+        line: line.id,
+        item_id: line.item_id.clone(),
+        old: line.total,
+        verdict,
+    })
 }
 
 async fn judge(state: &VoyageState, line: &CartLine) -> Result<Verdict, ApiError> {

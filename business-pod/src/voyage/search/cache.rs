@@ -43,7 +43,7 @@ impl Answers {
     /// An empty cache of at most so many bytes of bodies.
     pub fn new(bytes: u64) -> Self {
         let weight = |_: &[u8; 16], answer: &Arc<Answer>| u32::try_from(answer.body.len() + 256).unwrap_or(u32::MAX);
-        let life = Duration::from_secs(300);
+        let life = Duration::from_mins(5);
         Self(
             Cache::builder()
                 .max_capacity(bytes)

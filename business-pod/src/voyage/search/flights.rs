@@ -67,8 +67,6 @@ enum SearchError {
     Store(#[source] sqlx::Error),
     #[error("the answer could not be written")]
     Write(#[source] serde_json::Error),
-    #[error("the search limit is reached")]
-    Refused(std::sync::Mutex<Option<ApiError>>),
 }
 
 /// Searches flights: in the cache, else at a provider. Cheap to clone.
@@ -96,14 +94,11 @@ impl FlightSearch {
     async fn answer(&self, search: &Search) -> Result<Arc<Answer>, SearchError> {
         let now = self.sources.now();
         let in_past = is_past(search, now);
-        let mut found = match in_past {
-            true => Vec::new(),
-            false => self
-                .providers
-                .search_flights(&search.query, now)
-                .await
-                .map_err(SearchError::Provider)?,
-        };
+        let mut found = Vec::new();
+        if !in_past {
+            let asked = self.providers.search_flights(&search.query, now).await;
+            found = asked.map_err(SearchError::Provider)?;
+        }
         found.truncate(search.most);
         if !found.is_empty() {
             let mut conn = self.db.acquire().await.map_err(SearchError::Store)?;
@@ -152,11 +147,6 @@ impl SearchError {
     fn refusal(&self) -> ApiError {
         let cause = || anyhow::anyhow!("{:#}", ErrorChain(self));
         let refusal = match self {
-            Self::Refused(refusal) => {
-                let taken = refusal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                // somebody else's search was refused while we waited for it: our own bucket was not asked
-                return taken.unwrap_or_else(|| ApiError::rate_limited(std::time::Duration::from_secs(60)));
-            }
             Self::Provider(error) => error.refusal(),
             Self::Store(error) if shared::db::is_transient(error) => ApiError::unavailable(cause()),
             Self::Store(_) | Self::Write(_) => ApiError::internal(cause()),
@@ -222,12 +212,17 @@ pub async fn search(
 ) -> Result<Response, ApiError> {
     let search = Asked::parse(query.as_deref())?.resolve().await?;
     let key = search.key();
-    let (answer, cached, limits) = match state.flights.answers.find(&key, state.sources.now()).await {
-        Some(answer) => (answer, true, None),
-        None => {
-            let (answer, asked, limits) = ask(&state, &search, key, &caller).await?;
-            (answer, !asked, limits)
-        }
+    let (answer, cached, limits) = if let Some(answer) = state.flights.answers.find(&key, state.sources.now()).await {
+        (answer, true, None)
+    } else {
+        let limits = state
+            .limiter
+            .check(&state.config.provider_rule, &caller.subject)
+            .await
+            .into_result()?;
+        let found = state.flights.answers.find_or(key, state.flights.answer(&search)).await;
+        let (answer, asked) = found.map_err(|error| error.refusal())?;
+        (answer, !asked, Some(limits))
     };
     if !caller.is_service {
         state.log.record(Performed::new(
@@ -251,28 +246,4 @@ pub async fn search(
         limits.apply(response.headers_mut());
     }
     Ok(response)
-}
-
-/// Counts the search and asks the providers, or waits for the same search of another request.
-async fn ask(
-    state: &SearchState,
-    search: &Search,
-    key: [u8; 16],
-    caller: &Searcher,
-) -> Result<(Arc<Answer>, bool, Option<shared::http::limit::Decision>), ApiError> {
-    let mut limits = None;
-    let found = state
-        .flights
-        .answers
-        .find_or(key, async {
-            let decision = state.limiter.check(&state.config.provider_rule, &caller.subject).await;
-            limits = Some(decision);
-            decision
-                .into_result()
-                .map_err(|refusal| SearchError::Refused(std::sync::Mutex::new(Some(refusal))))?;
-            state.flights.answer(search).await
-        })
-        .await;
-    let (answer, asked) = found.map_err(|error| error.refusal())?;
-    Ok((answer, asked, limits))
 }

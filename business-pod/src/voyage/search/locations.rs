@@ -26,7 +26,7 @@ const MOST: u32 = 10;
 /// Nobody types a longer name of a place.
 const LONGEST_KEYWORD: usize = 100;
 /// Reference data changes with a release.
-const LIFE: Duration = Duration::from_secs(86_400);
+const LIFE: Duration = Duration::from_hours(24);
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 
 /// Places, best first.

@@ -50,7 +50,7 @@ pub struct SearchConfig {
 impl Default for SearchConfig {
     fn default() -> Self {
         Self {
-            provider_rule: Rule::new("voyage.provider_search", 60, Duration::from_secs(60)),
+            provider_rule: Rule::new("voyage.provider_search", 60, Duration::from_mins(1)),
             cache_bytes: 32 << 20,
             log_capacity: 4_096,
         }

@@ -197,7 +197,9 @@ impl Search {
         };
         for places in [&query.origins, &query.destinations] {
             number(places.len() as u64);
-            places.iter().for_each(|place| number(place.index().into()));
+            for place in places {
+                number(place.index().into());
+            }
         }
         let day = |date: NaiveDate| u64::try_from((date - NaiveDate::MIN).num_days()).unwrap_or(0);
         number(day(query.departure));
@@ -207,9 +209,9 @@ impl Search {
             children,
             infants,
         } = query.passengers;
-        [adults, children, infants, query.cabin as u8]
-            .into_iter()
-            .for_each(|field| number(field.into()));
+        for field in [adults, children, infants, query.cabin as u8] {
+            number(field.into());
+        }
         let filters = &query.filters;
         number(filters.max_stops.map_or(u64::MAX, u64::from));
         number(filters.max_price.map_or(u64::MAX, u64::from));

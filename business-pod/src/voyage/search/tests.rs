@@ -17,6 +17,7 @@ use shared::{
     },
     id::UserId,
     lifecycle::Shutdown,
+    money::{Currency, Money},
     redis::Redis,
     sources::FixedClock,
 };
@@ -156,7 +157,10 @@ async fn what_was_quoted_can_be_looked_up_and_quoted_again(pool: PgPool) {
     let mut conn = app.db.acquire().await.unwrap();
     let snapshot = offers.find(&mut conn, id, app.sources.now()).await.unwrap().unwrap();
     assert_eq!(&snapshot.payload, offer);
-    assert_eq!(snapshot.amount.major(), offer["price"]["total"].as_f64().unwrap());
+    assert_eq!(
+        Some(snapshot.amount),
+        Money::from_major(offer["price"]["total"].as_f64().unwrap(), Currency::EUR)
+    );
     assert_eq!((snapshot.passengers.adults, snapshot.passengers.children), (2, 1));
     assert_eq!(
         (snapshot.origin.as_str(), snapshot.destination.as_str()),
@@ -349,7 +353,7 @@ async fn a_full_buffer_drops_searches_and_delays_nobody(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn only_searches_that_reach_a_provider_are_limited(pool: PgPool) {
-    let rule = Rule::new("test", 2, std::time::Duration::from_secs(60));
+    let rule = Rule::new("test", 2, std::time::Duration::from_mins(1));
     let app = App::with(
         pool,
         SearchConfig {

@@ -94,7 +94,7 @@ async fn an_unknown_event_is_tried_three_times_over_five_seconds(pool: PgPool) {
     let consumer = Job::start(|shutdown| world.consumer(&till).run(shutdown));
     eventually("the first try", async || till.tries.load(Ordering::SeqCst) == 1).await;
     let first = Instant::now();
-    eventually("the third try", async || till.tries.load(Ordering::SeqCst) == 3).await;
+    eventually("the third try", async || till.tries.load(Ordering::SeqCst) >= 3).await;
     let last = first.elapsed();
     assert!((4..8).contains(&last.as_secs()), "{last:?}");
     let letters = Eyes::on(&world, &TOPIC.dead_letters(), 1);

@@ -69,7 +69,10 @@ impl World {
             .await
             .unwrap();
         let cluster = cluster();
-        let config = KafkaConfig::at(&cluster.bootstrap_servers());
+        let mut config = KafkaConfig::at(&cluster.bootstrap_servers());
+        // a member that ends while it joins, or is killed, holds up its group for this long; the mock cluster gives out
+        // member ids late, so that even a graceful end within three seconds of the start counts
+        config.session_timeout = Duration::from_secs(6);
         let mut database = config_at(pool);
         database.max_connections = 8;
         database.options = database.options.options([("synchronous_commit", "off")]);

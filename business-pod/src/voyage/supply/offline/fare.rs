@@ -201,7 +201,7 @@ fn tax_rate(country: &Country) -> f64 {
 }
 
 fn conditions(directions: &[Direction<'_>], terms: &Terms) -> Result<Conditions, NoRate> {
-    let free = Condition {
+    let at_no_charge = Condition {
         allowed: true,
         penalty: None,
     };
@@ -230,8 +230,8 @@ fn conditions(directions: &[Direction<'_>], terms: &Terms) -> Result<Conditions,
             }
         }
         Brand::Flex => Conditions {
-            refund: free,
-            change: free,
+            refund: at_no_charge,
+            change: at_no_charge,
         },
     })
 }

@@ -337,12 +337,11 @@ fn pair_journeys(from: &'static Airport, to: &'static Airport, query: &FlightQue
             .map(Vec::as_slice)
             .unwrap_or_default();
         let own: Vec<_> = own.iter().copied().filter(in_time).collect();
-        let (back, inbound) = match own.get(usize::from(outbound) % own.len().max(1)) {
-            Some(back) => *back,
-            None => {
-                let any: Vec<_> = returns.iter().filter(in_time).collect();
-                any.get(usize::from(outbound) % any.len().max(1)).copied()?
-            }
+        let (back, inbound) = if let Some(back) = own.get(usize::from(outbound) % own.len().max(1)) {
+            *back
+        } else {
+            let any: Vec<_> = returns.iter().filter(in_time).collect();
+            any.get(usize::from(outbound) % any.len().max(1)).copied()?
         };
         Some(Journey {
             from,

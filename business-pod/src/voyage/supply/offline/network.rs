@@ -113,7 +113,7 @@ impl Search {
         if carriers.is_empty() && self.from.rank.min(self.to.rank) >= 400 && self.km < 4_500.0 {
             carriers = self.network_carriers();
         }
-        self.by_preference(&mut carriers, self.from, self.to);
+        Self::by_preference(&mut carriers, self.from, self.to);
         carriers.dedup_by_key(|carrier| carrier.iata);
 
         let routes: Vec<(Route, Vec<u32>)> = carriers
@@ -166,13 +166,13 @@ impl Search {
         if carriers.is_empty() {
             carriers = of(&|carrier| regions.contains(&carrier.country.region));
         }
-        self.by_preference(&mut carriers, self.from, self.to);
+        Self::by_preference(&mut carriers, self.from, self.to);
         carriers.truncate(3);
         carriers
     }
 
     /// Carriers of the two countries first, then by chance; the same for both directions.
-    fn by_preference(&self, carriers: &mut [&'static Carrier], from: &Airport, to: &Airport) {
+    fn by_preference(carriers: &mut [&'static Carrier], from: &Airport, to: &Airport) {
         carriers.sort_by_cached_key(|carrier| {
             let foreign = carrier.country.code != from.country.code && carrier.country.code != to.country.code;
             (foreign, pair("preference", carrier, from, to).bits(), carrier.iata)
@@ -364,7 +364,6 @@ pub fn serves(carrier: &Carrier, one: &Airport, other: &Airport) -> bool {
     let often = match (carrier.kind, spoke.rank) {
         (CarrierKind::Full, 400..) if at_home || in_region => 92,
         (CarrierKind::Full, 700..) => 85,
-        (CarrierKind::Full, 400..) => 60,
         (_, 400..) => 60,
         _ if at_home => 90,
         _ if in_region => 35,

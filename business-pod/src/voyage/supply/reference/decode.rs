@@ -38,14 +38,14 @@ fn decode(text: &'static str) -> anyhow::Result<Reference> {
     };
 
     let countries = section("countries")?
-        .into_iter()
-        .map(country)
+        .iter()
+        .map(|row| country(row))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let countries: &'static [Country] = Box::leak(countries.into_boxed_slice());
     let country_of: HashMap<&str, &'static Country> = countries.iter().map(|country| (country.code, country)).collect();
     let zones = section("zones")?
-        .into_iter()
-        .map(zone)
+        .iter()
+        .map(|row| zone(row))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let airport_rows = section("airports")?;
     let metro_rows = section("metros")?;
@@ -148,8 +148,8 @@ fn fields<const N: usize>(row: &[&'static str]) -> anyhow::Result<[&'static str;
         .with_context(|| format!("a row has {} fields in place of {N}: {row:?}", row.len()))
 }
 
-fn country(row: Vec<&'static str>) -> anyhow::Result<Country> {
-    let [code, region, name] = fields(&row)?;
+fn country(row: &[&'static str]) -> anyhow::Result<Country> {
+    let [code, region, name] = fields(row)?;
     let region = match region {
         "AF" => Region::Africa,
         "AN" => Region::Antarctica,
@@ -164,8 +164,8 @@ fn country(row: Vec<&'static str>) -> anyhow::Result<Country> {
     Ok(Country { code, name, region })
 }
 
-fn zone(row: Vec<&'static str>) -> anyhow::Result<Tz> {
-    let [name] = fields(&row)?;
+fn zone(row: &[&'static str]) -> anyhow::Result<Tz> {
+    let [name] = fields(row)?;
     // zones that the tz database renamed after our copy of it
     let name = match name {
         "America/Coyhaique" => "America/Punta_Arenas",

@@ -35,7 +35,7 @@ impl Iata {
         if index >= 26 * 26 * 26 {
             return None;
         }
-        let letter = |number: u16| u8::try_from(number % 26).map(|offset| b'A' + offset).unwrap_or(b'A');
+        let letter = |number: u16| u8::try_from(number % 26).map_or(b'A', |offset| b'A' + offset);
         Some(Self([letter(index / 676), letter(index / 26), letter(index)]))
     }
 }

@@ -1,0 +1,10 @@
+//! Black-box tests of the core pod.
+
+mod accounts;
+mod events;
+mod hostile;
+mod notifications;
+mod pods;
+mod refresh;
+mod sessions;
+mod support;
