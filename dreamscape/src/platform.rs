@@ -133,7 +133,10 @@ async fn serve() -> anyhow::Result<u8> {
         core.listeners.bound(),
         business.listeners.bound(),
         experience.listeners.bound(),
-    ].into_iter().flatten().collect();
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let health: Vec<SocketAddr> = [&core.listeners, &business.listeners, &experience.listeners]
         .into_iter()
         .filter_map(|listeners| listeners.public.local_addr().ok())

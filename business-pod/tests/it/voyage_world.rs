@@ -1,6 +1,10 @@
 //! Voyage over real HTTP and a real database, with a payment service that a test plays and a supply that it can bend.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops"
+)]
 
 use std::{
     collections::HashMap,

@@ -22,14 +22,27 @@ fn operations<P: Pod>() -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
+            let Ok(method) = method.to_uppercase().parse::<Method>() else {
+                continue;
+            };
             if !["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()) {
                 continue;
             }
-            let security = operation["security"].as_array().or(document["security"].as_array()).cloned().unwrap_or_default();
+            let security = operation["security"]
+                .as_array()
+                .or(document["security"].as_array())
+                .cloned()
+                .unwrap_or_default();
             let open = security.is_empty() || security.iter().any(|way| way.as_object().unwrap().is_empty());
-            let for_services = security.iter().any(|way| way.as_object().unwrap().keys().any(|name| name.contains("service")));
-            found.push(Operation { method, path: path.clone(), protected: !open, for_services });
+            let for_services = security
+                .iter()
+                .any(|way| way.as_object().unwrap().keys().any(|name| name.contains("service")));
+            found.push(Operation {
+                method,
+                path: path.clone(),
+                protected: !open,
+                for_services,
+            });
         }
     }
     assert!(!found.is_empty());
@@ -47,7 +60,13 @@ struct Traveller {
     notification: String,
 }
 
-async fn call(client: &Client, method: Method, url: &str, bearer: Option<&str>, body: Option<Value>) -> (StatusCode, Value) {
+async fn call(
+    client: &Client,
+    method: Method,
+    url: &str,
+    bearer: Option<&str>,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
     let mut request = client.request(method.clone(), url);
     if let Some(bearer) = bearer {
         request = request.bearer_auth(bearer);
@@ -65,13 +84,21 @@ async fn traveller(site: &Site, client: &Client) -> Traveller {
     let (core, business) = (site.address("GATEWAY_PORT"), site.address("BUSINESS_PORT"));
     let email = format!("walker.{}@example.com", shared::Sources::system().uuid_v4());
     let account = json!({ "email": email, "password": "Dream-scape-1!", "firstName": "Ada" });
-    let (status, registered) =
-        call(client, Method::POST, &format!("{core}/api/v1/auth/register"), None, Some(account)).await;
+    let (status, registered) = call(
+        client,
+        Method::POST,
+        &format!("{core}/api/v1/auth/register"),
+        None,
+        Some(account),
+    )
+    .await;
     assert_eq!(status, 201, "{registered}");
     let bearer = registered["data"]["tokens"]["accessToken"].as_str().unwrap().to_owned();
     let id = registered["data"]["user"]["id"].as_str().unwrap().to_owned();
 
-    let day = (shared::Sources::system().now() + std::time::Duration::from_secs(50 * 86_400)).format("%Y-%m-%d").to_string();
+    let day = (shared::Sources::system().now() + std::time::Duration::from_secs(50 * 86_400))
+        .format("%Y-%m-%d")
+        .to_string();
     let search = format!(
         "{business}/api/v1/flights/search?originLocationCode=PAR&destinationLocationCode=NYC&departureDate={day}"
     );
@@ -85,13 +112,28 @@ async fn traveller(site: &Site, client: &Client) -> Traveller {
             "type": "FLIGHT", "itemId": offer["id"], "itemData": offer, "quantity": 1,
             "price": offer["price"]["total"], "currency": offer["price"]["currency"],
         });
-        let (status, cart) =
-            call(client, Method::POST, &format!("{business}/api/v1/cart/items"), Some(&bearer), Some(item)).await;
+        let (status, cart) = call(
+            client,
+            Method::POST,
+            &format!("{business}/api/v1/cart/items"),
+            Some(&bearer),
+            Some(item),
+        )
+        .await;
         assert_eq!(status, 201, "{cart}");
-        line = cart["data"]["items"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+        line = cart["data"]["items"].as_array().unwrap().last().unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         if round == 0 {
-            let (status, answer) =
-                call(client, Method::POST, &format!("{business}/api/v1/cart/checkout"), Some(&bearer), Some(json!({}))).await;
+            let (status, answer) = call(
+                client,
+                Method::POST,
+                &format!("{business}/api/v1/cart/checkout"),
+                Some(&bearer),
+                Some(json!({})),
+            )
+            .await;
             assert_eq!(status, 200, "{answer}");
             checked_out = answer;
         }
@@ -108,24 +150,45 @@ async fn traveller(site: &Site, client: &Client) -> Traveller {
         ("payment_method_data[card][cvc]", "123"),
     ];
     let intent = payment["paymentIntentId"].as_str().unwrap().to_owned();
-    let paid = client.post(format!("{stripe}/v1/payment_intents/{intent}/confirm")).form(&card).send().await.unwrap();
+    let paid = client
+        .post(format!("{stripe}/v1/payment_intents/{intent}/confirm"))
+        .form(&card)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(paid.status(), 200);
     let mut notification = String::new();
     eventually("the traveller has a notification", async || {
-        let (_, answer) =
-            call(client, Method::GET, &format!("{core}/api/v1/users/notifications"), Some(&bearer), None).await;
+        let (_, answer) = call(
+            client,
+            Method::GET,
+            &format!("{core}/api/v1/users/notifications"),
+            Some(&bearer),
+            None,
+        )
+        .await;
         let first = answer["data"]["notifications"][0]["id"].as_str();
         notification = first.unwrap_or_default().to_owned();
         first.is_some()
     })
     .await;
     let reference = checked_out["data"]["bookingReference"].as_str().unwrap().to_owned();
-    Traveller { id, email, bearer, reference, payment_intent: intent, line, notification }
+    Traveller {
+        id,
+        email,
+        bearer,
+        reference,
+        payment_intent: intent,
+        line,
+        notification,
+    }
 }
 
 fn stripe_address(site: &Site) -> String {
     let state = std::fs::read_to_string(site.data().join("state.json")).unwrap();
-    let start = state.find("STRIPE_API_BASE").expect("the keeper's state names the double of Stripe");
+    let start = state
+        .find("STRIPE_API_BASE")
+        .expect("the keeper's state names the double of Stripe");
     let rest = &state[start..];
     let begin = rest.find("http").unwrap();
     rest[begin..].split('"').next().unwrap().to_owned()
@@ -169,19 +232,31 @@ async fn every_protected_operation_refuses_strangers() {
     ];
     let (mut without, mut foreign) = (0, 0);
     for (base, operations) in documents {
-        for Operation { method, path, protected, for_services } in operations {
+        for Operation {
+            method,
+            path,
+            protected,
+            for_services,
+        } in operations
+        {
             let url = format!("{base}{}", filled(&path, &owner));
             let body = (method != Method::GET && method != Method::DELETE).then(|| json!({}));
             if protected {
                 let (status, answer) = call(&client, method.clone(), &url, None, body.clone()).await;
                 assert_eq!(status, 401, "{method} {path} without a token: {answer}");
                 assert_eq!(answer["success"], false, "{method} {path}: {answer}");
-                assert!(answer["code"].is_string() && answer["requestId"].is_string(), "{method} {path}: {answer}");
+                assert!(
+                    answer["code"].is_string() && answer["requestId"].is_string(),
+                    "{method} {path}: {answer}"
+                );
                 without += 1;
             }
             if for_services {
                 let (status, answer) = call(&client, method.clone(), &url, Some(&stranger.bearer), body.clone()).await;
-                assert!([401, 403].contains(&status.as_u16()), "{method} {path} with a traveller's token: {status} {answer}");
+                assert!(
+                    [401, 403].contains(&status.as_u16()),
+                    "{method} {path} with a traveller's token: {status} {answer}"
+                );
             } else if path.contains('{') {
                 let (status, answer) = call(&client, method.clone(), &url, Some(&stranger.bearer), body.clone()).await;
                 assert!(
@@ -192,9 +267,15 @@ async fn every_protected_operation_refuses_strangers() {
             } else if protected && method == Method::GET {
                 let (_, answer) = call(&client, method.clone(), &url, Some(&stranger.bearer), None).await;
                 let text = answer.to_string();
-                assert!(!text.contains(&owner.id) && !text.contains(&owner.email), "{method} {path} tells of another traveller");
+                assert!(
+                    !text.contains(&owner.id) && !text.contains(&owner.email),
+                    "{method} {path} tells of another traveller"
+                );
             }
         }
     }
-    assert!(without >= 8 && foreign >= 5, "the walk found only {without} protected operations, {foreign} with objects");
+    assert!(
+        without >= 8 && foreign >= 5,
+        "the walk found only {without} protected operations, {foreign} with objects"
+    );
 }

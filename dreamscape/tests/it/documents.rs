@@ -8,13 +8,18 @@ use shared::pod::Pod;
 
 fn committed(path: &str) -> String {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/");
-    std::fs::read_to_string(format!("{root}{path}")).unwrap_or_else(|error| panic!("docs/{path}: {error}; run `make openapi`"))
+    std::fs::read_to_string(format!("{root}{path}"))
+        .unwrap_or_else(|error| panic!("docs/{path}: {error}; run `make openapi`"))
 }
 
 fn assert_document<P: Pod>() {
     let now: Value = serde_json::from_str(&P::openapi().to_json().unwrap()).unwrap();
     let then: Value = serde_json::from_str(&committed(&format!("openapi/{}.json", P::NAME))).unwrap();
-    assert!(now == then, "the API of {} differs from docs/openapi; run `make openapi` and look at the diff", P::NAME);
+    assert!(
+        now == then,
+        "the API of {} differs from docs/openapi; run `make openapi` and look at the diff",
+        P::NAME
+    );
 }
 
 #[test]
@@ -27,14 +32,24 @@ fn the_openapi_documents_are_those_of_the_code() {
 #[test]
 fn the_configuration_reference_is_that_of_the_code() {
     let now = dreamscape::configuration::reference();
-    assert!(now == committed("configuration.md"), "docs/configuration.md differs from the code; run `make openapi`");
+    assert!(
+        now == committed("configuration.md"),
+        "docs/configuration.md differs from the code; run `make openapi`"
+    );
 }
 
 #[test]
 fn every_service_migrates_the_schema_its_code_uses() {
     let mut seen = std::collections::BTreeSet::new();
     for migrations in [CorePod::migrations(), BusinessPod::migrations()].concat() {
-        assert!(seen.insert(migrations.schema.to_owned()), "{} is migrated twice", migrations.schema);
+        assert!(
+            seen.insert(migrations.schema.to_owned()),
+            "{} is migrated twice",
+            migrations.schema
+        );
     }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["ai", "auth", "payment", "users", "voyage"]);
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["ai", "auth", "payment", "users", "voyage"]
+    );
 }

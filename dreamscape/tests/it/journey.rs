@@ -13,7 +13,10 @@ async fn all_ready(site: &Site, running: &mut Running) {
 }
 
 fn steps_named(steps: &[Value], text: &str) -> usize {
-    steps.iter().filter(|step| step["what"].as_str().unwrap().contains(text)).count()
+    steps
+        .iter()
+        .filter(|step| step["what"].as_str().unwrap().contains(text))
+        .count()
 }
 
 #[tokio::test]
@@ -29,9 +32,16 @@ async fn a_traveller_gets_a_confirmed_booking_through_one_origin_and_directly() 
         assert_eq!(steps_named(&steps, "popular"), 1, "{steps:?}");
     }
 
-    let metrics = reqwest::get(format!("{}/metrics", site.address("BUSINESS_METRICS_PORT"))).await.unwrap();
+    let metrics = reqwest::get(format!("{}/metrics", site.address("BUSINESS_METRICS_PORT")))
+        .await
+        .unwrap();
     let metrics = metrics.text().await.unwrap();
-    for name in ["http_requests_total", "http_request_duration_seconds_bucket", "outbox_pending_events", "db_pool_connections"] {
+    for name in [
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
+        "outbox_pending_events",
+        "db_pool_connections",
+    ] {
         assert!(metrics.contains(name), "{name} is not among the metrics");
     }
     assert!(platform.stop().success());
@@ -62,7 +72,10 @@ async fn pods_side_by_side_find_each_other_and_leave_nothing_behind() {
     assert!(experience.stop().success());
 
     let server = site.data().join("postgres").join("data").join("postmaster.pid");
-    eventually("the embedded PostgreSQL stops with the last pod", async || !server.exists()).await;
+    eventually("the embedded PostgreSQL stops with the last pod", async || {
+        !server.exists()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -86,7 +99,10 @@ async fn without_its_services_the_origin_answers_503_and_recovers() {
     let mut core = site.spawn("core-pod", &[]);
     ready(&site.address("GATEWAY_PORT"), &mut core).await;
     let url = format!("{base}/api/v1/users/profile");
-    eventually("the origin reaches the core pod", async || reqwest::get(&url).await.unwrap().status() == 401).await;
+    eventually("the origin reaches the core pod", async || {
+        reqwest::get(&url).await.unwrap().status() == 401
+    })
+    .await;
 }
 
 #[test]
@@ -94,10 +110,23 @@ fn production_never_falls_back_and_names_all_that_is_missing() {
     let site = Site::new();
     for (pod, wanted) in [
         ("core-pod", &["DATABASE_URL", "JWT_", "KAFKA_BROKERS"][..]),
-        ("business-pod", &["DATABASE_URL", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "KAFKA_BROKERS"][..]),
+        (
+            "business-pod",
+            &[
+                "DATABASE_URL",
+                "STRIPE_SECRET_KEY",
+                "STRIPE_WEBHOOK_SECRET",
+                "KAFKA_BROKERS",
+            ][..],
+        ),
     ] {
         let output = production(&site, pod);
-        assert_eq!(output.status.code(), Some(78), "{pod}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(78),
+            "{pod}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         for name in wanted {
             assert!(text.contains(name), "{pod} does not name {name}:\n{text}");
@@ -109,6 +138,9 @@ fn production_never_falls_back_and_names_all_that_is_missing() {
 fn production(site: &Site, pod: &str) -> std::process::Output {
     let begun = std::time::Instant::now();
     let output = site.output_with(pod, &["serve"], &[("APP_ENV", "production")]);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{pod} did not refuse at once");
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{pod} did not refuse at once"
+    );
     output
 }

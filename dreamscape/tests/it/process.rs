@@ -35,13 +35,19 @@ impl Site {
         let folder = tempfile::Builder::new().prefix("dreamscape-it").tempdir().unwrap();
         // PostgreSQL runs as another user when we are root
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let sockets: Vec<_> = PORTS.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let sockets: Vec<_> = PORTS
+            .iter()
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
         let mut settings: BTreeMap<String, String> = PORTS
             .iter()
             .zip(&sockets)
             .map(|(name, socket)| ((*name).to_owned(), socket.local_addr().unwrap().port().to_string()))
             .collect();
-        settings.insert("DREAMSCAPE_DATA".into(), folder.path().join("data").to_str().unwrap().into());
+        settings.insert(
+            "DREAMSCAPE_DATA".into(),
+            folder.path().join("data").to_str().unwrap().into(),
+        );
         settings.insert("RATE_LIMIT_MULTIPLIER".into(), "1000".into());
         settings.insert("LOG_LEVEL".into(), "warn".into());
         Self { folder, settings }
@@ -58,12 +64,20 @@ impl Site {
     /// Starts a program of the workspace.
     pub fn spawn(&self, program: &str, arguments: &[&str]) -> Running {
         let child = self.command(program).args(arguments).spawn().unwrap();
-        Running { child, name: program.to_owned() }
+        Running {
+            child,
+            name: program.to_owned(),
+        }
     }
 
     /// Runs a program to its end.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Output {
-        self.command(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+        self.command(program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap()
     }
 
     /// Runs a program to its end with further settings.
@@ -77,10 +91,22 @@ impl Site {
     pub fn demo(&self, more: &[&str]) -> Vec<Value> {
         let data = self.data();
         let base = self.address("WEB_PORT");
-        let mut arguments = vec!["demo", "--json", "--patience", "60", "--base", &base, "--data", data.to_str().unwrap()];
+        let mut arguments = vec![
+            "demo",
+            "--json",
+            "--patience",
+            "60",
+            "--base",
+            &base,
+            "--data",
+            data.to_str().unwrap(),
+        ];
         arguments.extend(more);
         let output = self.output("dreamscape", &arguments);
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         assert!(output.status.success(), "the demo failed: {stderr}\n{stdout}");
         serde_json::from_str(&stdout).unwrap()
     }
@@ -90,7 +116,11 @@ impl Site {
         for name in ["DATABASE_URL", "REDIS_URL", "KAFKA_BROKERS", "APP_ENV", "NODE_ENV"] {
             command.env_remove(name);
         }
-        command.envs(&self.settings).current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .envs(&self.settings)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command
     }
 }
@@ -99,7 +129,11 @@ impl Site {
 fn program_path(program: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_dreamscape")).parent().unwrap();
     let path = folder.join(program);
-    assert!(path.exists(), "{} is not built; run the tests with --workspace", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built; run the tests with --workspace",
+        path.display()
+    );
     path
 }
 
@@ -157,7 +191,9 @@ pub async fn ready(address: &str, running: &mut Running) {
     let name = running.name.clone();
     eventually(&format!("{name} ready at {url}"), async || {
         assert!(running.ended().is_none(), "{name} ended instead of becoming ready");
-        reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success())
+        reqwest::get(&url)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
     })
     .await;
 }

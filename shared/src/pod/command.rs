@@ -210,7 +210,12 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(10);
 /// Migrates in development: normally before the pod serves; if PostgreSQL does not answer, again and again beside it.
 pub async fn migrate_at_start(admin_url: String, migrations: Vec<Migrations>, tasks: &Tasks) {
     let migrations = std::sync::Arc::new(migrations);
-    match tokio::time::timeout(FIRST_ATTEMPT, migrate::run(&admin_url, &migrations, Roles::GrantExisting)).await {
+    match tokio::time::timeout(
+        FIRST_ATTEMPT,
+        migrate::run(&admin_url, &migrations, Roles::GrantExisting),
+    )
+    .await
+    {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "not migrated yet, trying again"),
         Err(_elapsed) => tracing::warn!("not migrated yet, PostgreSQL does not answer"),

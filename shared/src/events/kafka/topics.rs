@@ -56,11 +56,7 @@ pub async fn keep_topics(config: &KafkaConfig, shutdown: &Shutdown) {
     }
 }
 
-async fn create(
-    admin: &AdminClient<Observer>,
-    config: &KafkaConfig,
-    known: &BTreeSet<String>,
-) -> anyhow::Result<()> {
+async fn create(admin: &AdminClient<Observer>, config: &KafkaConfig, known: &BTreeSet<String>) -> anyhow::Result<()> {
     let wanted: Vec<Wanted> = Topic::ALL
         .into_iter()
         .flat_map(|topic| Wanted::of(topic, config))
