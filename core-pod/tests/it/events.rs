@@ -1,5 +1,9 @@
 //! From a sign-up over Kafka to the settings and back: relays and the consumer of the pod against brokers in process.
 
+use core_pod::{
+    auth::Auth,
+    user::{User, UserEvents},
+};
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::json;
 use shared::{
@@ -14,7 +18,6 @@ use shared::{
     lifecycle::Shutdown,
     sources::Sources,
 };
-use core_pod::{auth::Auth, user::{User, UserEvents}};
 use sqlx::PgPool;
 
 use crate::support::{TestApp, eventually};
@@ -38,14 +41,22 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
     ]));
     let producer = Producer::new(&kafka, "test-service").unwrap();
     let (sources, shutdown) = (Sources::system(), Shutdown::new());
-    let consumer = Consumer::<User>::new(Db::new(pool.clone()), &kafka, producer.clone(), UserEvents::new(sources.clone()));
+    let consumer = Consumer::<User>::new(
+        Db::new(pool.clone()),
+        &kafka,
+        producer.clone(),
+        UserEvents::new(sources.clone()),
+    );
     let consuming = tokio::spawn(consumer.run(shutdown.clone()));
     let auth_relay = Relay::<Auth>::new(Db::new(pool.clone()), producer.clone(), sources.clone());
     let user_relay = Relay::<User>::new(Db::new(pool.clone()), producer.clone(), sources.clone());
 
     let ada = app.register("ada@example.com").await;
     while auth_relay.run_once().await.unwrap() {}
-    eventually("settings of the new account", async || app.count("select count(*) from users.settings").await == 1).await;
+    eventually("settings of the new account", async || {
+        app.count("select count(*) from users.settings").await == 1
+    })
+    .await;
 
     let booking = json!({ "bookingId": "BOOK-1", "userId": ada.id });
     let confirmed = NewEvent::new::<Auth>(&sources, Topic::VoyageBookingConfirmed, "BOOK-1", &booking);
@@ -57,7 +68,10 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
         tx.commit().await.unwrap();
         while auth_relay.run_once().await.unwrap() {}
     }
-    eventually("the notification", async || app.count("select count(*) from users.notifications").await == 1).await;
+    eventually("the notification", async || {
+        app.count("select count(*) from users.notifications").await == 1
+    })
+    .await;
     // a later event under the same key is applied only after both deliveries
     let cancelled = json!({ "bookingId": "BOOK-1", "userId": ada.id, "reason": "user_cancelled" });
     let cancelled = NewEvent::new::<Auth>(&sources, Topic::VoyageBookingConfirmed, "BOOK-1", &cancelled);
@@ -65,10 +79,17 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
     outbox::append::<Auth>(&mut tx, &[cancelled]).await.unwrap();
     tx.commit().await.unwrap();
     while auth_relay.run_once().await.unwrap() {}
-    eventually("the next one", async || app.count("select count(*) from users.notifications").await == 2).await;
+    eventually("the next one", async || {
+        app.count("select count(*) from users.notifications").await == 2
+    })
+    .await;
 
     while user_relay.run_once().await.unwrap() {}
-    assert_eq!(app.count("select count(*) from users.outbox where published_at is not null").await, 2);
+    assert_eq!(
+        app.count("select count(*) from users.outbox where published_at is not null")
+            .await,
+        2
+    );
     shutdown.halt();
     consuming.await.unwrap().unwrap();
 }

@@ -32,8 +32,21 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 fn any_key() -> impl Strategy<Value = String> {
-    let known = ["email", "password", "firstName", "lastName", "username", "rememberMe", "refreshToken", "session", "sid"];
-    prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), "\\PC{0,10}".prop_map(String::from)]
+    let known = [
+        "email",
+        "password",
+        "firstName",
+        "lastName",
+        "username",
+        "rememberMe",
+        "refreshToken",
+        "session",
+        "sid",
+    ];
+    prop_oneof![
+        prop::sample::select(known.to_vec()).prop_map(str::to_owned),
+        "\\PC{0,10}".prop_map(String::from)
+    ]
 }
 
 #[sqlx::test(migrations = false)]
@@ -43,11 +56,26 @@ async fn no_body_yields_a_server_error(pool: PgPool) {
     for round in 0..200 {
         let body = any_json().new_tree(&mut runner).unwrap().current();
         for route in BODIES {
-            let text = if round % 4 == 0 { body.to_string().chars().rev().collect() } else { body.to_string() };
-            let kind = if round % 5 == 0 { "application/x-www-form-urlencoded" } else { "application/json" };
-            let reply = app.post(&format!("/api/v1/auth/{route}")).raw(kind, text.clone()).send().await;
+            let text = if round % 4 == 0 {
+                body.to_string().chars().rev().collect()
+            } else {
+                body.to_string()
+            };
+            let kind = if round % 5 == 0 {
+                "application/x-www-form-urlencoded"
+            } else {
+                "application/json"
+            };
+            let reply = app
+                .post(&format!("/api/v1/auth/{route}"))
+                .raw(kind, text.clone())
+                .send()
+                .await;
             assert!(!reply.status.is_server_error(), "{route} {text}: {}", reply.body);
-            assert!(reply.status.is_success() || reply.body["success"] == false, "{route} {text}");
+            assert!(
+                reply.status.is_success() || reply.body["success"] == false,
+                "{route} {text}"
+            );
         }
     }
 }
@@ -56,7 +84,11 @@ async fn no_body_yields_a_server_error(pool: PgPool) {
 async fn what_is_no_json_is_400_and_what_is_too_large_413(pool: PgPool) {
     let app = TestApp::start(pool).await;
     for route in BODIES.iter().filter(|route| **route != "logout") {
-        let post = |body: Vec<u8>| app.post(&format!("/api/v1/auth/{route}")).raw("text/plain", body).send();
+        let post = |body: Vec<u8>| {
+            app.post(&format!("/api/v1/auth/{route}"))
+                .raw("text/plain", body)
+                .send()
+        };
         for bad in [&b"{"[..], b"\"text\"", b"12", b"{\"email\":}", b"\xff\xfe", b"{\"email\":\"a\",\"email\":\"b\",\"session\":\"\",\"session\":\"\",\"refreshToken\":1,\"refreshToken\":2}"] {
             assert_eq!(post(bad.to_vec()).await.status, 400, "{route} {}", String::from_utf8_lossy(bad));
         }
@@ -72,13 +104,29 @@ async fn headers_of_any_kind_are_survived(pool: PgPool) {
     let text = "[ -~]{0,200}";
     for _ in 0..200 {
         let value = text.new_tree(&mut runner).unwrap().current();
-        for path in ["/api/v1/auth/profile", "/api/v1/users/profile", "/api/v1/users/notifications"] {
-            let reply = app.get(path).header("authorization", &format!("Bearer {value}")).header("cookie", &value);
+        for path in [
+            "/api/v1/auth/profile",
+            "/api/v1/users/profile",
+            "/api/v1/users/notifications",
+        ] {
+            let reply = app
+                .get(path)
+                .header("authorization", &format!("Bearer {value}"))
+                .header("cookie", &value);
             assert_eq!(reply.send().await.status, 401, "{value}");
         }
-        let reply = app.post("/api/v1/auth/refresh").cookie("refreshToken", &value).send().await;
+        let reply = app
+            .post("/api/v1/auth/refresh")
+            .cookie("refreshToken", &value)
+            .send()
+            .await;
         assert_eq!(reply.status, 401, "{value}");
-        let reply = app.post("/api/v1/auth/logout").cookie("ds_session", &value).header("authorization", &value).send().await;
+        let reply = app
+            .post("/api/v1/auth/logout")
+            .cookie("ds_session", &value)
+            .header("authorization", &value)
+            .send()
+            .await;
         assert_eq!(reply.status, 200, "{value}");
     }
 }
@@ -86,7 +134,11 @@ async fn headers_of_any_kind_are_survived(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn the_old_back_doors_do_not_exist(pool: PgPool) {
     let app = TestApp::start(pool).await;
-    for path in ["/api/v1/auth/test/reset", "/api/v1/auth/test/cleanup", "/api/v1/auth/unknown"] {
+    for path in [
+        "/api/v1/auth/test/reset",
+        "/api/v1/auth/test/cleanup",
+        "/api/v1/auth/unknown",
+    ] {
         app.post(path).send().await.refused(404, "NOT_FOUND");
     }
     app.get("/api/v1/auth/login").send().await.refused(404, "NOT_FOUND");

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, header};
 use shared::{
-    auth::{AuthUser, Authenticate as _, Via, config::{RemoteIdentity, RemoteIdentityConfig}},
+    auth::{
+        AuthUser, Via,
+        config::{RemoteIdentity, RemoteIdentityConfig},
+    },
     config::Reader,
     error::ApiError,
     http::server::{self, ServerConfig},
@@ -21,7 +24,12 @@ async fn another_pod(app: &TestApp) -> (RemoteIdentity, Shutdown) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
-    tokio::spawn(server::serve(listener, app.router.clone(), ServerConfig::default(), shutdown.clone()));
+    tokio::spawn(server::serve(
+        listener,
+        app.router.clone(),
+        ServerConfig::default(),
+        shutdown.clone(),
+    ));
     (identity(app, &address.to_string()), shutdown)
 }
 
@@ -30,8 +38,16 @@ fn identity(app: &TestApp, address: &str) -> RemoteIdentity {
     let mut reader = Reader::from_pairs(settings);
     let config = RemoteIdentityConfig::read(&mut reader, "business-pod");
     reader.finish().unwrap();
-    let sources = shared::sources::Sources { clock: app.clock.clone(), entropy: shared::sources::Sources::system().entropy };
-    config.build(&reqwest::Client::new(), Redis::memory(), &[OWN_ORIGIN.to_owned()], sources)
+    let sources = shared::sources::Sources {
+        clock: app.clock.clone(),
+        entropy: shared::sources::Sources::system().entropy,
+    };
+    config.build(
+        &reqwest::Client::new(),
+        Redis::memory(),
+        &[OWN_ORIGIN.to_owned()],
+        sources,
+    )
 }
 
 async fn ask(pod: &RemoteIdentity, name: header::HeaderName, value: &str) -> Result<Option<AuthUser>, ApiError> {
@@ -67,8 +83,15 @@ async fn a_revoked_session_is_refused_by_another_pod_within_a_second(pool: PgPoo
     assert!(bearer(&pod, &ada.token).await.is_ok());
     app.post("/api/v1/auth/logout").bearer(&ada.token).send().await;
     let revoked = Instant::now();
-    eventually("the revocation elsewhere", async || bearer(&pod, &ada.token).await.is_err()).await;
-    assert!(revoked.elapsed() < Duration::from_secs(1), "took {:?}", revoked.elapsed());
+    eventually("the revocation elsewhere", async || {
+        bearer(&pod, &ada.token).await.is_err()
+    })
+    .await;
+    assert!(
+        revoked.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        revoked.elapsed()
+    );
     assert_eq!(bearer(&pod, &ada.token).await.unwrap_err().code(), "TOKEN_REVOKED");
 }
 
@@ -79,9 +102,12 @@ async fn suspension_and_deletion_keep_their_codes_across_pods(pool: PgPool) {
     let ada = app.register("ada@example.com").await;
     app.execute("update auth.users set suspended_at = now()").await;
     assert_eq!(bearer(&pod, &ada.token).await.unwrap_err().code(), "ACCOUNT_SUSPENDED");
-    app.execute("update auth.users set suspended_at = null, deleted_at = now()").await;
+    app.execute("update auth.users set suspended_at = null, deleted_at = now()")
+        .await;
     eventually("deletion elsewhere", async || {
-        bearer(&pod, &ada.token).await.is_err_and(|error| error.code() == "USER_INACTIVE")
+        bearer(&pod, &ada.token)
+            .await
+            .is_err_and(|error| error.code() == "USER_INACTIVE")
     })
     .await;
 }
@@ -92,7 +118,11 @@ async fn without_the_core_pod_nothing_is_allowed_that_cannot_be_checked(pool: Pg
     let ada = app.register("ada@example.com").await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let lonely = identity(&app, &gone.to_string());
-    assert_eq!(bearer(&lonely, &ada.token).await.unwrap_err().status(), 503, "no keys yet");
+    assert_eq!(
+        bearer(&lonely, &ada.token).await.unwrap_err().status(),
+        503,
+        "no keys yet"
+    );
 
     let (pod, shutdown) = another_pod(&app).await;
     assert!(bearer(&pod, &ada.token).await.is_ok());
@@ -103,7 +133,13 @@ async fn without_the_core_pod_nothing_is_allowed_that_cannot_be_checked(pool: Pg
     .await;
     // the keys are kept: what is plainly wrong is still plainly wrong
     let (head, _) = ada.token.rsplit_once('.').unwrap();
-    assert_eq!(bearer(&pod, &format!("{head}.{}", "A".repeat(86))).await.unwrap_err().code(), "INVALID_TOKEN");
+    assert_eq!(
+        bearer(&pod, &format!("{head}.{}", "A".repeat(86)))
+            .await
+            .unwrap_err()
+            .code(),
+        "INVALID_TOKEN"
+    );
     let anonymous = pod.authenticator.0.user(&Method::GET, &HeaderMap::new()).await;
     assert!(anonymous.unwrap().is_none());
 }
@@ -115,7 +151,10 @@ async fn the_service_token_of_a_pod_is_held_and_accepted(pool: PgPool) {
     let first = pod.tokens.token().await.unwrap();
     assert_eq!(first, pod.tokens.token().await.unwrap());
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {first}").parse().unwrap())]);
-    assert_eq!(pod.authenticator.0.service(&headers).await.unwrap().service, "business-pod");
+    assert_eq!(
+        pod.authenticator.0.service(&headers).await.unwrap().service,
+        "business-pod"
+    );
     let ada = app.register("ada@example.com").await;
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {}", ada.token).parse().unwrap())]);
     assert_eq!(pod.authenticator.0.service(&headers).await.unwrap_err().status(), 401);

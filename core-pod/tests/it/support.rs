@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use core_pod::{Config, CorePod, Services};
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -31,7 +31,6 @@ pub struct TestApp {
     pub clock: Arc<FixedClock>,
     pub services: Services,
     pub router: Router,
-    pub config: Config,
 }
 
 impl TestApp {
@@ -43,7 +42,9 @@ impl TestApp {
     /// With these settings.
     pub async fn with(pool: PgPool, settings: &[(&str, &str)]) -> Self {
         let mut conn = pool.acquire().await.unwrap();
-        migrate::run_on(&mut conn, &CorePod::migrations(), Roles::Ignore).await.unwrap();
+        migrate::run_on(&mut conn, &CorePod::migrations(), Roles::Ignore)
+            .await
+            .unwrap();
         drop(conn);
         Self::again(pool, settings)
     }
@@ -51,22 +52,28 @@ impl TestApp {
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
         let database = ("DATABASE_URL", "postgres://test@localhost/test");
-        let settings = settings.iter().chain([&database]).map(|(name, value)| ((*name).into(), (*value).into()));
+        let settings = settings
+            .iter()
+            .chain([&database])
+            .map(|(name, value)| ((*name).into(), (*value).into()));
         let mut reader = Reader::from_pairs(settings);
         let config = Config::read(&mut reader);
         reader.finish().unwrap();
         let clock = FixedClock::at(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
         let entropy = Sources::system().entropy;
-        let sources = Sources { clock: clock.clone(), entropy };
+        let sources = Sources {
+            clock: clock.clone(),
+            entropy,
+        };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
         let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
         let router = services.router(&config.http);
-        Self { pool, clock, services, router, config }
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
-        use shared::sources::Clock as _;
-        self.clock.now()
+        Self {
+            pool,
+            clock,
+            services,
+            router,
+        }
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -88,7 +95,10 @@ impl TestApp {
     pub fn call(&self, method: Method, path: &str) -> Call {
         let peer = IpAddr::from([203, 0, 113, 7]);
         let request = Request::builder().method(method).uri(path).extension(PeerAddress(peer));
-        Call { router: self.router.clone(), request: request.body(Body::empty()).unwrap() }
+        Call {
+            router: self.router.clone(),
+            request: request.body(Body::empty()).unwrap(),
+        }
     }
 
     /// Signs a traveller up.
@@ -107,7 +117,10 @@ impl TestApp {
     }
 
     pub async fn try_login(&self, email: &str, password: &str) -> Reply {
-        self.post("/api/v1/auth/login").json(&json!({ "email": email, "password": password })).send().await
+        self.post("/api/v1/auth/login")
+            .json(&json!({ "email": email, "password": password }))
+            .send()
+            .await
     }
 
     pub async fn profile(&self, token: &str) -> Reply {
@@ -117,8 +130,13 @@ impl TestApp {
     /// Event types and keys in the outbox of a schema, oldest first.
     pub async fn events(&self, schema: &str) -> Vec<(String, Value)> {
         let sql = format!("select topic, envelope from {schema}.outbox order by position");
-        let rows: Vec<(String, Value)> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&self.pool).await.unwrap();
-        rows.into_iter().map(|(topic, envelope)| (topic.trim_start_matches("dreamscape.").to_owned(), envelope)).collect()
+        let rows: Vec<(String, Value)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        rows.into_iter()
+            .map(|(topic, envelope)| (topic.trim_start_matches("dreamscape.").to_owned(), envelope))
+            .collect()
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
@@ -184,7 +202,9 @@ impl Call {
     }
 
     pub fn raw(mut self, content_type: &str, body: impl Into<Body>) -> Self {
-        self.request.headers_mut().insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+        self.request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type.parse().unwrap());
         *self.request.body_mut() = body.into();
         self
     }
@@ -194,7 +214,11 @@ impl Call {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Reply { status: parts.status, headers: parts.headers, body }
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 }
 
@@ -208,23 +232,41 @@ pub struct Reply {
 
 impl Reply {
     pub fn token(&self) -> String {
-        self.body["data"]["tokens"]["accessToken"].as_str().unwrap_or_default().to_owned()
+        self.body["data"]["tokens"]["accessToken"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The value a cookie was set to; empty when it was cleared.
     pub fn cookie(&self, name: &str) -> Option<String> {
         let line = self.cookie_line(name)?;
-        line.split(';').next()?.split_once('=').map(|(_, value)| value.to_owned())
+        line.split(';')
+            .next()?
+            .split_once('=')
+            .map(|(_, value)| value.to_owned())
     }
 
     pub fn cookie_line(&self, name: &str) -> Option<String> {
-        let lines = self.headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-        lines.into_iter().find(|line| line.starts_with(&format!("{name}="))).map(str::to_owned)
+        let lines = self
+            .headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        lines
+            .into_iter()
+            .find(|line| line.starts_with(&format!("{name}=")))
+            .map(str::to_owned)
     }
 
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) -> &Self {
-        assert_eq!((self.status.as_u16(), self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.body
+        );
         assert_eq!(self.body["success"], false);
         assert!(self.body["message"].is_string() && self.body["error"].is_string());
         self
