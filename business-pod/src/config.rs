@@ -16,6 +16,7 @@ use shared::{
 };
 
 use crate::{
+    ai::AiConfig,
     payment::PaymentConfig,
     voyage::{VoyageConfig, search::SearchConfig},
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub offline_price_drift: bool,
     /// Payments.
     pub payment: PaymentConfig,
+    /// Recommendations.
+    pub ai: AiConfig,
     /// Where this process dies, for the tests that restart it.
     #[cfg(feature = "embedded")]
     pub fault_point: Option<String>,
@@ -59,6 +62,8 @@ pub struct Databases {
     pub voyage: DatabaseConfig,
     /// The schema `payment`.
     pub payment: DatabaseConfig,
+    /// The schema `ai`.
+    pub ai: DatabaseConfig,
 }
 
 /// Guards against bursts from one address, beside the limits of single routes.
@@ -68,6 +73,8 @@ pub struct Bursts {
     pub voyage: Rule,
     /// 15 a second.
     pub payment: Rule,
+    /// 10 a second.
+    pub ai: Rule,
 }
 
 /// A second.
@@ -100,12 +107,15 @@ impl Config {
                     "PAYMENT_BURST",
                     Rule::new("burst.payment", 15, SECOND).with_burst(20)
                 ),
+                ai: rate_limit_rule!(reader, "AI_BURST", Rule::new("burst.ai", 10, SECOND).with_burst(20)),
             },
             databases: Databases {
                 voyage: DatabaseConfig::read(reader, "VOYAGE"),
                 payment: DatabaseConfig::read(reader, "PAYMENT"),
+                ai: DatabaseConfig::read(reader, "AI"),
             },
             search: SearchConfig::read(reader),
+            ai: AiConfig::read(reader),
             offline_price_drift: reader.or(
                 "OFFLINE_PRICE_DRIFT",
                 false,

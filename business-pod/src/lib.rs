@@ -36,12 +36,21 @@ impl Pod for BusinessPod {
 
     fn listeners(reader: &mut Reader) -> Addresses {
         let port = |setting, development| Port { setting, development };
-        let services = [("voyage", port("VOYAGE_PORT", 3003)), ("payment", port("PAYMENT_PORT", 3004))];
-        Addresses::read(reader, port("BUSINESS_PORT", 8082), port("BUSINESS_METRICS_PORT", 9091), &services)
+        let services = [
+            ("voyage", port("VOYAGE_PORT", 3003)),
+            ("payment", port("PAYMENT_PORT", 3004)),
+            ("ai", port("AI_PORT", 3005)),
+        ];
+        Addresses::read(
+            reader,
+            port("BUSINESS_PORT", 8082),
+            port("BUSINESS_METRICS_PORT", 9091),
+            &services,
+        )
     }
 
     fn migrations() -> Vec<Migrations> {
-        vec![voyage::migrations(), payment::migrations()]
+        vec![voyage::migrations(), payment::migrations(), ai::migrations()]
     }
 
     fn openapi() -> OpenApi {
@@ -57,7 +66,8 @@ impl Pod for BusinessPod {
         let routes = services.routes(&config, &tasks);
         let server = Server::new(listeners, &tasks)
             .service("voyage", routes.voyage)
-            .service("payment", routes.payment);
+            .service("payment", routes.payment)
+            .service("ai", routes.ai);
         server.run(routes.public, routes.health).await;
         services.finish().await;
         Ok(())
@@ -66,11 +76,17 @@ impl Pod for BusinessPod {
 
 /// The document of all services.
 fn openapi() -> OpenApi {
-    let mut document = OpenApiBuilder::new().info(Info::new("DreamScape business pod", "1.0.0")).build();
+    let mut document = OpenApiBuilder::new()
+        .info(Info::new("DreamScape business pod", "1.0.0"))
+        .build();
     document.merge(voyage::openapi());
     document.merge(payment::openapi());
+    document.merge(ai::openapi());
     let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     let session = ApiKey::Cookie(ApiKeyValue::new("ds_session"));
     components.add_security_scheme("session", SecurityScheme::ApiKey(session));

@@ -29,6 +29,7 @@ use shared::{
 
 use crate::{
     BusinessPod, Config,
+    ai::{self, Ai, AiState, VoyagePlaces},
     payment::{self, Payment, PaymentState, Payments, events::PaymentConsumer},
     voyage::{
         self, LocalBookings, Voyage, VoyageState, Wake,
@@ -50,6 +51,8 @@ pub(crate) struct Services {
     voyage_events: Producer,
     payment: PaymentState,
     payment_events: Producer,
+    ai: AiState,
+    ai_events: Producer,
 }
 
 /// What each listener serves.
@@ -57,6 +60,7 @@ pub(crate) struct Routes {
     pub(crate) public: Router,
     pub(crate) voyage: Router,
     pub(crate) payment: Router,
+    pub(crate) ai: Router,
     pub(crate) health: Health,
 }
 
@@ -108,6 +112,15 @@ impl Services {
             limits: payment::Limits::new(limiter.clone(), &config.payment),
             origins: config.http.cors_origins.clone().into(),
         };
+        let ai = AiState::new(
+            Db::<Ai>::connect_lazy(&config.databases.ai),
+            redis.clone(),
+            sources.clone(),
+            identity.authenticator.clone(),
+            limiter.clone(),
+            Arc::new(VoyagePlaces),
+            config.ai,
+        );
         Ok(Self {
             identity,
             redis,
@@ -117,6 +130,8 @@ impl Services {
             voyage_events: Producer::new(&config.kafka, Voyage::NAME)?,
             payment,
             payment_events: Producer::new(&config.kafka, Payment::NAME)?,
+            ai,
+            ai_events: Producer::new(&config.kafka, Ai::NAME)?,
         })
     }
 
@@ -153,6 +168,14 @@ impl Services {
             &self.payment_events,
             consumer,
         );
+        self.events(
+            config,
+            tasks,
+            ["ai-relay", "ai-consumer"],
+            &self.ai.db,
+            &self.ai_events,
+            ai::handler(&self.ai),
+        );
         let payments = payments.clone();
         tasks.supervise("payment-worker", move |shutdown| payments.clone().work(shutdown));
     }
@@ -179,10 +202,14 @@ impl Services {
     /// The routes of all listeners.
     pub(crate) fn routes(&self, config: &Config, tasks: &Tasks) -> Routes {
         let here = |health: Health| health.in_process(BusinessPod::NAME, config.environment, tasks);
-        let voyage_health = here(Health::new(Voyage::NAME, "1.0.0", self.voyage_checks()));
+        let voyage_postgres = Check::postgres(&self.voyage.db, voyage::migrations());
+        let voyage_checks = self.checks(voyage_postgres, &self.voyage_events);
+        let voyage_health = here(Health::new(Voyage::NAME, "1.0.0", voyage_checks));
+        let ai_checks = self.checks(Check::postgres(&self.ai.db, ai::migrations()), &self.ai_events);
+        let ai_health = here(Health::new(Ai::NAME, "1.0.0", ai_checks).degraded_is_ok());
         let payment_checks = payment::health::checks(&self.payment.payments, Some(self.payment_events.clone()));
         let payment_health = here(Health::new(Payment::NAME, "1.0.0", payment_checks).degraded_is_ok());
-        let parts = vec![voyage_health.clone(), payment_health.clone()];
+        let parts = vec![voyage_health.clone(), payment_health.clone(), ai_health.clone()];
         let pod_health = here(Health::of_pod(BusinessPod::NAME, "Business Pod", parts));
 
         let voyage_kit = Kit::new(Voyage::NAME, &config.http, Some(self.burst_guard(config.bursts.voyage)));
@@ -191,6 +218,7 @@ impl Services {
             &config.http,
             Some(self.burst_guard(config.bursts.payment)),
         );
+        let ai_kit = Kit::new(Ai::NAME, &config.http, Some(self.burst_guard(config.bursts.ai)));
         let webhook_kit = Kit::new(Payment::NAME, &config.http, None);
         let pod_kit = Kit::new(BusinessPod::NAME, &config.http, None);
 
@@ -205,12 +233,14 @@ impl Services {
                 .merge(payment::health::alias("/api/v1/payment/health", &payment_health))
                 .merge(payment::health::alias("/api/v1/payments/health", &payment_health))
         };
+        let ai = || Router::from(ai::router(&self.ai)).merge(health::alias("/api/v1/ai/health", ai_health.clone()));
         let webhook = || webhook_kit.routes(payment::webhook_router(&self.payment.payments));
 
         let public = voyage_kit
             .routes(voyage())
             .merge(payment_kit.routes(payment()))
             .merge(webhook())
+            .merge(ai_kit.routes(ai()))
             .merge(pod_kit.routes(health::routes(pod_health.clone()).route("/", get(card))));
         let voyage_alone = voyage_kit.routes(
             voyage()
@@ -220,16 +250,19 @@ impl Services {
         let payment_alone = payment_kit
             .routes(payment().merge(payment::health::routes(&payment_health)))
             .merge(webhook());
+        let ai_alone = ai_kit.routes(ai().merge(health::routes(ai_health.clone())));
         Routes {
             public: pod_kit.front(public),
             voyage: voyage_kit.front(voyage_alone),
             payment: payment_kit.front(payment_alone),
+            ai: ai_kit.front(ai_alone),
             health: pod_health,
         }
     }
 
-    fn voyage_checks(&self) -> Vec<Check> {
-        let producer = self.voyage_events.clone();
+    /// What a service depends on: its database, and beside it Redis and Kafka.
+    fn checks(&self, postgres: Check, producer: &Producer) -> Vec<Check> {
+        let producer = producer.clone();
         let kafka = Check::new("Kafka", Kind::MessageQueue, false, move || {
             let producer = producer.clone();
             async move {
@@ -237,7 +270,7 @@ impl Services {
                 Ok(())
             }
         });
-        let mut checks = vec![Check::postgres(&self.voyage.db, voyage::migrations())];
+        let mut checks = vec![postgres];
         checks.extend(Check::redis(&self.redis));
         checks.push(kafka);
         checks
@@ -251,6 +284,7 @@ impl Services {
     pub(crate) async fn finish(&self) {
         self.voyage_events.flush(FLUSH).await;
         self.payment_events.flush(FLUSH).await;
+        self.ai_events.flush(FLUSH).await;
     }
 }
 
@@ -259,7 +293,7 @@ async fn card() -> Json<serde_json::Value> {
     Json(json!({
         "message": "DreamScape Business Pod",
         "version": "1.0.0",
-        "services": ["voyage", "payment"],
-        "endpoints": { "health": "/health", "voyage": "/api/v1", "payment": "/api/v1/payment" },
+        "services": ["voyage", "payment", "ai"],
+        "endpoints": { "health": "/health", "voyage": "/api/v1", "payment": "/api/v1/payment", "ai": "/api/v1/ai" },
     }))
 }

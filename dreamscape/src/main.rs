@@ -44,7 +44,14 @@ fn main() -> ExitCode {
         Command::Run => platform::run(),
         Command::Demo(options) => platform::blocking(demo::run(options)),
         Command::Config { markdown } => {
-            print!("{}", if markdown { configuration::reference() } else { configuration::effective() });
+            print!(
+                "{}",
+                if markdown {
+                    configuration::reference()
+                } else {
+                    configuration::effective()
+                }
+            );
             ExitCode::SUCCESS
         }
     }

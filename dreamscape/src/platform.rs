@@ -21,7 +21,10 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs a future to its end on a runtime of its own; an error is printed and becomes the exit code.
 pub fn blocking(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime");
     match runtime.and_then(|runtime| runtime.block_on(work)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,10 +62,18 @@ struct Prepared<P: Pod> {
 }
 
 /// Reads the settings of one pod, embedded back ends filled in, and binds its ports. All problems go to `problems`.
-async fn prepare<P: Pod>(process: &ProcessConfig, kept: &mut Vec<Kept>, problems: &mut Vec<String>) -> anyhow::Result<Option<Prepared<P>>> {
+async fn prepare<P: Pod>(
+    process: &ProcessConfig,
+    kept: &mut Vec<Kept>,
+    problems: &mut Vec<String>,
+) -> anyhow::Result<Option<Prepared<P>>> {
     let mut reader = Reader::from_env();
     if let Some(start) = embed().filter(|_| !reader.production()) {
-        kept.push(start(&mut reader, P::NAME).await.context("failed to start the embedded back ends")?);
+        kept.push(
+            start(&mut reader, P::NAME)
+                .await
+                .context("failed to start the embedded back ends")?,
+        );
     }
     let config = P::read(&mut reader);
     let addresses = P::listeners(&mut reader);
@@ -70,14 +81,21 @@ async fn prepare<P: Pod>(process: &ProcessConfig, kept: &mut Vec<Kept>, problems
         None
     } else {
         let own = reader.secret("MIGRATION_DATABASE_URL", "address of PostgreSQL for migrations");
-        Some(own.map_or_else(|| DatabaseConfig::read(&mut reader, "").url(), |url| url.expose_secret().to_owned()))
+        Some(own.map_or_else(
+            || DatabaseConfig::read(&mut reader, "").url(),
+            |url| url.expose_secret().to_owned(),
+        ))
     };
     if let Err(found) = reader.finish() {
         problems.extend(found.0.into_iter().map(|problem| format!("{}: {problem}", P::NAME)));
         return Ok(None);
     }
     let listeners = addresses.bind(process.server).await?;
-    Ok(Some(Prepared { config, listeners, admin_url }))
+    Ok(Some(Prepared {
+        config,
+        listeners,
+        admin_url,
+    }))
 }
 
 #[cfg(feature = "embedded")]
@@ -93,7 +111,9 @@ fn embed() -> Option<EmbedFn> {
 async fn serve() -> anyhow::Result<u8> {
     let mut reader = Reader::from_env();
     let process = ProcessConfig::read(&mut reader);
-    let data = reader.text_now("DREAMSCAPE_DATA").unwrap_or_else(|| ".dreamscape".to_owned());
+    let data = reader
+        .text_now("DREAMSCAPE_DATA")
+        .unwrap_or_else(|| ".dreamscape".to_owned());
     let (_metrics, guard) = telemetry::init("dreamscape", &process.telemetry);
     let (mut kept, mut problems) = (Vec::new(), Vec::new());
     let core = prepare::<CorePod>(&process, &mut kept, &mut problems).await?;
@@ -109,16 +129,25 @@ async fn serve() -> anyhow::Result<u8> {
     shutdown.listen_for_signals();
     shutdown.halt_after_drain(process.server.drain.deadline);
     let public = experience.listeners.public.local_addr()?;
-    let addresses: Vec<(&str, SocketAddr)> =
-        [core.listeners.bound(), business.listeners.bound(), experience.listeners.bound()].concat();
+    let addresses: Vec<(&'static str, SocketAddr)> = [
+        core.listeners.bound(),
+        business.listeners.bound(),
+        experience.listeners.bound(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let health: Vec<SocketAddr> = [&core.listeners, &business.listeners, &experience.listeners]
         .into_iter()
         .filter_map(|listeners| listeners.public.local_addr().ok())
         .collect();
 
     let announced = announce(public, addresses, health, data, shutdown.clone());
-    let pods: [BoxFuture<'static, anyhow::Result<u8>>; 3] =
-        [run_pod(core, &shutdown).boxed(), run_pod(business, &shutdown).boxed(), run_pod(experience, &shutdown).boxed()];
+    let pods: [BoxFuture<'static, anyhow::Result<u8>>; 3] = [
+        run_pod(core, &shutdown).boxed(),
+        run_pod(business, &shutdown).boxed(),
+        run_pod(experience, &shutdown).boxed(),
+    ];
     tokio::spawn(announced);
     let outcomes = futures_util::future::join_all(pods).await;
     drop(kept);
@@ -131,7 +160,10 @@ async fn serve() -> anyhow::Result<u8> {
 }
 
 /// Migrates and serves one pod. If it ends unasked, the others drain as well.
-fn run_pod<P: Pod>(prepared: Prepared<P>, shutdown: &Shutdown) -> impl Future<Output = anyhow::Result<u8>> + Send + 'static {
+fn run_pod<P: Pod>(
+    prepared: Prepared<P>,
+    shutdown: &Shutdown,
+) -> impl Future<Output = anyhow::Result<u8>> + Send + 'static {
     let (all, tasks) = (shutdown.clone(), Tasks::new(shutdown.child()));
     async move {
         if let Some(url) = prepared.admin_url {
@@ -156,7 +188,12 @@ async fn announce(
     let ready = async {
         for address in health {
             let url = format!("http://{address}/health/ready");
-            while !client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            while !client
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -34,7 +34,11 @@ impl Config {
     pub fn read(reader: &mut Reader) -> Self {
         let rule = Rule::new("gateway", 1_000, Duration::from_secs(60));
         Self {
-            environment: if reader.production() { "production" } else { "development" },
+            environment: if reader.production() {
+                "production"
+            } else {
+                "development"
+            },
             http: HttpConfig::read(reader),
             gateway: GatewayConfig::read(reader, &[]),
             redis: RedisConfig::read(reader),

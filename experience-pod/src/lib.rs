@@ -31,8 +31,14 @@ impl Pod for ExperiencePod {
     }
 
     fn listeners(reader: &mut Reader) -> Addresses {
-        let public = Port { setting: "WEB_PORT", development: 8080 };
-        let metrics = Port { setting: "EXPERIENCE_METRICS_PORT", development: 9092 };
+        let public = Port {
+            setting: "WEB_PORT",
+            development: 8080,
+        };
+        let metrics = Port {
+            setting: "EXPERIENCE_METRICS_PORT",
+            development: 9092,
+        };
         Addresses::read(reader, public, metrics, &[])
     }
 
@@ -51,9 +57,13 @@ impl Pod for ExperiencePod {
         gateway.start_probes();
 
         let gateway_health = gateway.health().in_process(Self::NAME, config.environment, &tasks);
-        let health = Health::of_pod(Self::NAME, "Experience Pod", vec![gateway_health])
-            .in_process(Self::NAME, config.environment, &tasks);
-        let admission = limit::ListenerLimit::new(limiter, config.gateway_rule, limit::Subject::Address).with_legacy_headers();
+        let health = Health::of_pod(Self::NAME, "Experience Pod", vec![gateway_health]).in_process(
+            Self::NAME,
+            config.environment,
+            &tasks,
+        );
+        let admission =
+            limit::ListenerLimit::new(limiter, config.gateway_rule, limit::Subject::Address).with_legacy_headers();
         let kit = Kit::new("gateway", &config.http, Some(Arc::new(admission)));
         let local = kit.routes(origin::router().merge(health::routes(health.clone())));
         let remote = kit.clone().proxying().routes(gateway.router());

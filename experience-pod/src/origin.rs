@@ -17,13 +17,20 @@ struct Banner {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "DreamScape experience pod", description = "The one origin a browser talks to. Everything under /api is streamed to the pods that own it; see their documents."))]
+#[openapi(info(
+    title = "DreamScape experience pod",
+    description = "The one origin a browser talks to. Everything under /api is streamed to the pods that own it; see their documents."
+))]
 struct Document;
 
 /// Says who answers here.
 #[utoipa::path(get, path = "/", tag = "gateway", responses((status = 200, description = "the banner", body = Banner)))]
 async fn banner() -> Json<Banner> {
-    Json(Banner { message: "DreamScape API Gateway", version: "1.0.0", status: "running" })
+    Json(Banner {
+        message: "DreamScape API Gateway",
+        version: "1.0.0",
+        status: "running",
+    })
 }
 
 fn documented() -> OpenApiRouter {

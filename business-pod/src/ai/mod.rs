@@ -138,11 +138,19 @@ pub fn router(state: &AiState) -> OpenApiRouter {
         state.config.rule,
         Subject::Caller(state.authenticator.clone()),
     );
-    OpenApiRouter::new()
-        .routes(routes!(handlers::popular))
+    documented()
         .route("/api/v1/recommendations/popular", routing::get(handlers::popular))
         .layer(limit)
         .with_state(state.clone())
+}
+
+fn documented() -> OpenApiRouter<AiState> {
+    OpenApiRouter::new().routes(routes!(handlers::popular))
+}
+
+/// The document of the routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
 }
 
 /// Names of places from voyage's reference data, in process.

@@ -34,7 +34,9 @@ pub fn token_only_router(state: &VoyageState) -> Router {
 
 /// The document of all of them.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let searches = OpenApiRouter::new().nest("/api/v1", search::documented()).into_openapi();
+    let searches = OpenApiRouter::new()
+        .nest("/api/v1", search::documented())
+        .into_openapi();
     let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
     document.merge(searches);
     document

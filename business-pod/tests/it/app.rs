@@ -73,7 +73,12 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { stripe_timeout: 8000, webhooks: true, limits: 1000.0, configured: true }
+        Self {
+            stripe_timeout: 8000,
+            webhooks: true,
+            limits: 1000.0,
+            configured: true,
+        }
     }
 }
 
@@ -85,9 +90,9 @@ struct Bookings(Mutex<HashMap<String, PayableBooking>>);
 impl BookingClient for Bookings {
     async fn payable(&self, reference_or_id: &str, user: UserId) -> Result<Option<PayableBooking>, ApiError> {
         let bookings = self.0.lock().unwrap();
-        let found = bookings.values().find(|booking| {
-            booking.reference == reference_or_id || booking.id.to_string() == reference_or_id
-        });
+        let found = bookings
+            .values()
+            .find(|booking| booking.reference == reference_or_id || booking.id.to_string() == reference_or_id);
         Ok(found.filter(|booking| booking.user == user).cloned())
     }
 }
@@ -123,7 +128,9 @@ impl Answer {
     #[track_caller]
     pub fn text(&self, pointer: &str) -> String {
         let found = self.body.pointer(pointer).and_then(Value::as_str);
-        found.unwrap_or_else(|| panic!("no text at {pointer} in {}", self.body)).to_owned()
+        found
+            .unwrap_or_else(|| panic!("no text at {pointer} in {}", self.body))
+            .to_owned()
     }
 }
 
@@ -157,10 +164,19 @@ impl TestApp {
 
     /// Another app.
     pub async fn start_with(pool: PgPool, setup: Setup) -> Self {
-        run_on(&mut pool.acquire().await.unwrap(), &[payment::migrations()], Roles::Ignore).await.unwrap();
+        run_on(
+            &mut pool.acquire().await.unwrap(),
+            &[payment::migrations()],
+            Roles::Ignore,
+        )
+        .await
+        .unwrap();
         let stripe = StripeDouble::start(Options::default()).await.unwrap();
         let clock = FixedClock::at(SystemClock.now());
-        let sources = Sources { clock: clock.clone(), ..Sources::system() };
+        let sources = Sources {
+            clock: clock.clone(),
+            ..Sources::system()
+        };
         let issuer = Issuer::new();
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,7 +185,12 @@ impl TestApp {
         let tasks = Tasks::new(Shutdown::new());
         let payments = Payments::new(&config, Db::new(pool.clone()), sources.clone(), tasks).unwrap();
         let bookings = Arc::new(Bookings::default());
-        let limiter = RateLimiter::new(Redis::memory(), LimitConfig { multiplier: setup.limits });
+        let limiter = RateLimiter::new(
+            Redis::memory(),
+            LimitConfig {
+                multiplier: setup.limits,
+            },
+        );
         let state = PaymentState {
             payments: payments.clone(),
             authenticator: issuer.authenticator(),
@@ -185,10 +206,25 @@ impl TestApp {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
         if setup.webhooks {
-            stripe.webhooks().set_url(Some(&format!("{base}/api/v1/payment/webhook")));
+            stripe
+                .webhooks()
+                .set_url(Some(&format!("{base}/api/v1/payment/webhook")));
         }
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { stripe, payments, pool, clock, issuer, bookings, base, http, sources }
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self {
+            stripe,
+            payments,
+            pool,
+            clock,
+            issuer,
+            bookings,
+            base,
+            http,
+            sources,
+        }
     }
 
     fn config(stripe: &StripeDouble, setup: &Setup) -> PaymentConfig {
@@ -210,7 +246,11 @@ impl TestApp {
     /// Somebody new.
     pub fn traveller(&self) -> Traveller<'_> {
         let user: UserId = self.sources.id();
-        Traveller { app: self, user, token: self.issuer.sign_in(user) }
+        Traveller {
+            app: self,
+            user,
+            token: self.issuer.sign_in(user),
+        }
     }
 
     /// A call; `token` as bearer, a JSON body if given.
@@ -235,7 +275,11 @@ impl TestApp {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        Answer {
+            status,
+            headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
     }
 
     /// Delivers an event, signed with the right secret at the service's present.
@@ -270,35 +314,49 @@ impl TestApp {
     /// The names of what was published, without `dreamscape.payment.`.
     pub async fn story(&self) -> Vec<String> {
         let events = self.published(None).await;
-        events.iter().map(|event| event.topic.replace("dreamscape.payment.", "")).collect()
+        events
+            .iter()
+            .map(|event| event.topic.replace("dreamscape.payment.", ""))
+            .collect()
     }
 
     /// One text of the database.
     pub async fn one(&self, sql: &'static str) -> String {
-        sqlx::query_scalar::<_, Option<String>>(sql).fetch_one(&self.pool).await.unwrap().unwrap_or_default()
+        sqlx::query_scalar::<_, Option<String>>(sql)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+            .unwrap_or_default()
     }
 
     /// Waits until the payment of a PaymentIntent has this status.
     pub async fn becomes(&self, intent: &str, status: &str) {
         let deadline = std::time::Instant::now() + Duration::from_secs(15);
         loop {
-            let found: Option<String> =
-                sqlx::query_scalar("select status::text from payment.payment_transactions where payment_intent_id = $1")
-                    .bind(intent)
-                    .fetch_optional(&self.pool)
-                    .await
-                    .unwrap();
+            let found: Option<String> = sqlx::query_scalar(
+                "select status::text from payment.payment_transactions where payment_intent_id = $1",
+            )
+            .bind(intent)
+            .fetch_optional(&self.pool)
+            .await
+            .unwrap();
             if found.as_deref() == Some(status) {
                 return;
             }
-            assert!(std::time::Instant::now() < deadline, "{intent} is {found:?}, not {status}");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{intent} is {found:?}, not {status}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// Waits until every webhook was taken.
     pub async fn quiet(&self) {
-        assert!(self.stripe.webhooks().settled(Duration::from_secs(20)).await, "webhooks still on their way");
+        assert!(
+            self.stripe.webhooks().settled(Duration::from_secs(20)).await,
+            "webhooks still on their way"
+        );
     }
 
     /// Moves the service's clock.
@@ -354,7 +412,12 @@ impl Traveller<'_> {
             expires_at,
             payable: true,
         };
-        self.app.bookings.0.lock().unwrap().insert(booking.reference.clone(), booking.clone());
+        self.app
+            .bookings
+            .0
+            .lock()
+            .unwrap()
+            .insert(booking.reference.clone(), booking.clone());
         booking
     }
 
@@ -368,12 +431,20 @@ impl Traveller<'_> {
 
     /// Starts the payment of a booking.
     pub async fn starts(&self, booking: &PayableBooking) -> Started {
-        let answer = self.post("/api/v1/payment/create-intent", &self.body(booking)).await.expect(200);
-        Started { intent: answer.text("/data/paymentIntentId"), secret: answer.text("/data/clientSecret") }
+        let answer = self
+            .post("/api/v1/payment/create-intent", &self.body(booking))
+            .await
+            .expect(200);
+        Started {
+            intent: answer.text("/data/paymentIntentId"),
+            secret: answer.text("/data/clientSecret"),
+        }
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.app.call(http::Method::POST, path, Some(&self.token), Some(body)).await
+        self.app
+            .call(http::Method::POST, path, Some(&self.token), Some(body))
+            .await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

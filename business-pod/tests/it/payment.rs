@@ -63,19 +63,32 @@ async fn starting_a_payment_again_gives_the_same_one_however_many_do_it_at_once(
     let other = ada.books(PRICE);
     let body = ada.body(&other);
     let all = futures_util::future::join_all((0..8).map(|_| ada.post(CREATE, &body))).await;
-    let intents: std::collections::HashSet<_> =
-        all.into_iter().map(|answer| answer.expect(200).text("/data/paymentIntentId")).collect();
+    let intents: std::collections::HashSet<_> = all
+        .into_iter()
+        .map(|answer| answer.expect(200).text("/data/paymentIntentId"))
+        .collect();
     assert_eq!((intents.len(), app.stripe.payment_intents().len()), (1, 2));
 }
 
 #[sqlx::test(migrations = false)]
 async fn an_answer_of_stripe_that_gets_lost_is_found_by_the_next_try_and_charged_once(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { stripe_timeout: 700, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            stripe_timeout: 700,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let booking = ada.books(PRICE);
 
-    app.stripe.fail_calls(Method::POST, "/v1/payment_intents", Fault::TimeoutAfterCommit, 1);
-    let refused = ada.post(CREATE, &ada.body(&booking)).await.refused(503, "PAYMENT_UNAVAILABLE");
+    app.stripe
+        .fail_calls(Method::POST, "/v1/payment_intents", Fault::TimeoutAfterCommit, 1);
+    let refused = ada
+        .post(CREATE, &ada.body(&booking))
+        .await
+        .refused(503, "PAYMENT_UNAVAILABLE");
     assert_eq!(refused.body["error"], "Failed to create payment intent");
     assert!(refused.headers.contains_key("retry-after"));
 
@@ -91,7 +104,12 @@ async fn an_answer_of_stripe_that_gets_lost_is_found_by_the_next_try_and_charged
 async fn passing_failures_of_stripe_are_not_noticed(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let ada = app.traveller();
-    for fault in [Fault::ServerError, Fault::RateLimited, Fault::ConnectionReset, Fault::ConnectionResetAfterCommit] {
+    for fault in [
+        Fault::ServerError,
+        Fault::RateLimited,
+        Fault::ConnectionReset,
+        Fault::ConnectionResetAfterCommit,
+    ] {
         let booking = ada.books(PRICE);
         app.stripe.fail_next(fault);
         ada.starts(&booking).await;
@@ -101,17 +119,32 @@ async fn passing_failures_of_stripe_are_not_noticed(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn while_stripe_is_away_the_answer_is_503_and_soon_without_asking(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { stripe_timeout: 300, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            stripe_timeout: 300,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let booking = ada.books(PRICE);
     app.stripe.fail_always(Fault::Timeout);
     for _ in 0..5 {
-        ada.post(CREATE, &ada.body(&booking)).await.refused(503, "PAYMENT_UNAVAILABLE");
+        ada.post(CREATE, &ada.body(&booking))
+            .await
+            .refused(503, "PAYMENT_UNAVAILABLE");
     }
     let asked = app.stripe.requests().len();
     let begun = std::time::Instant::now();
-    ada.post(CREATE, &ada.body(&booking)).await.refused(503, "PAYMENT_UNAVAILABLE");
-    assert!(begun.elapsed() < std::time::Duration::from_millis(250), "{:?}", begun.elapsed());
+    ada.post(CREATE, &ada.body(&booking))
+        .await
+        .refused(503, "PAYMENT_UNAVAILABLE");
+    assert!(
+        begun.elapsed() < std::time::Duration::from_millis(250),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(app.stripe.requests().len(), asked);
 }
 
@@ -127,9 +160,14 @@ async fn an_idempotency_key_is_one_answer_and_the_secret_in_it_is_stored_nowhere
     assert_eq!(second.headers["idempotent-replayed"], "true");
     assert_eq!(first.body, second.body);
     let other = ada.body(&ada.books(PRICE));
-    ada.post_once(CREATE, "k1", &other).await.refused(422, "IDEMPOTENCY_CONFLICT");
+    ada.post_once(CREATE, "k1", &other)
+        .await
+        .refused(422, "IDEMPOTENCY_CONFLICT");
 
-    app.stripe.pay_in_browser(&first.text("/data/clientSecret"), GOOD_CARD).await.unwrap();
+    app.stripe
+        .pay_in_browser(&first.text("/data/clientSecret"), GOOD_CARD)
+        .await
+        .unwrap();
     app.becomes(&first.text("/data/paymentIntentId"), "SUCCEEDED").await;
     let everything = app
         .one(
@@ -140,7 +178,10 @@ async fn an_idempotency_key_is_one_answer_and_the_secret_in_it_is_stored_nowhere
                  union all select row(p.*)::text from payment.payment_transactions p) as all_texts",
         )
         .await;
-    assert!(everything.contains("pi_") && !everything.contains("_secret_"), "a client secret was stored");
+    assert!(
+        everything.contains("pi_") && !everything.contains("_secret_"),
+        "a client secret was stored"
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -150,7 +191,9 @@ async fn only_the_owner_starts_the_payment_of_a_booking_and_only_for_its_price(p
     let booking = ada.books(PRICE);
     let mut body = ada.body(&booking);
 
-    app.call(Method::POST, CREATE, None, Some(&body)).await.refused(401, "TOKEN_MISSING");
+    app.call(Method::POST, CREATE, None, Some(&body))
+        .await
+        .refused(401, "TOKEN_MISSING");
     eve.post(CREATE, &body).await.refused(403, "FORBIDDEN");
     body["userId"] = json!(eve.user);
     eve.post(CREATE, &body).await.refused(422, "BOOKING_NOT_PAYABLE");
@@ -167,16 +210,27 @@ async fn only_the_owner_starts_the_payment_of_a_booking_and_only_for_its_price(p
     // another service of the platform names the traveller
     let service = app.issuer.service("experience-pod");
     let body = ada.body(&booking);
-    app.call(Method::POST, CREATE, Some(&service), Some(&body)).await.expect(200);
+    app.call(Method::POST, CREATE, Some(&service), Some(&body))
+        .await
+        .expect(200);
 }
 
 #[sqlx::test(migrations = false)]
 async fn bad_bodies_are_400_whoever_sends_them(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let ada = app.traveller();
-    for path in [CREATE, "/api/v1/payment/intent", "/api/v1/payment/confirm", "/api/payment/confirm", "/api/v1/payments/confirm"] {
+    for path in [
+        CREATE,
+        "/api/v1/payment/intent",
+        "/api/v1/payment/confirm",
+        "/api/payment/confirm",
+        "/api/v1/payments/confirm",
+    ] {
         for text in ["{", "\"x\"", "{\"amount\":}", "\u{0}"] {
-            let request = app.request(Method::POST, path).header("content-type", "application/json").body(text);
+            let request = app
+                .request(Method::POST, path)
+                .header("content-type", "application/json")
+                .body(text);
             app.send(request).await.refused(400, "INVALID_JSON");
         }
         ada.post(path, &json!({})).await.expect(400);
@@ -198,25 +252,48 @@ async fn a_payment_is_seen_by_its_owner_and_by_administrators_only(pool: PgPool)
     let app = TestApp::start(pool).await;
     let (ada, eve) = (app.traveller(), app.traveller());
     let started = ada.starts(&ada.books(PRICE)).await;
-    for path in [format!("/api/v1/payment/status/{}", started.intent), format!("/api/v1/payment/{}", started.intent)] {
+    for path in [
+        format!("/api/v1/payment/status/{}", started.intent),
+        format!("/api/v1/payment/{}", started.intent),
+    ] {
         let seen = ada.get(&path).await.expect(200);
         assert_eq!(seen.body["data"]["id"], started.intent.as_str());
         assert_eq!(seen.body["data"]["status"], "requires_payment_method");
         assert_eq!(seen.body["data"]["confirmedAt"], json!(null));
         eve.get(&path).await.refused(404, "NOT_FOUND");
-        app.call(Method::GET, &path, None, None).await.refused(401, "TOKEN_MISSING");
+        app.call(Method::GET, &path, None, None)
+            .await
+            .refused(401, "TOKEN_MISSING");
         let admin = app.issuer.sign_in_as(eve.user, Role::Admin).token;
         app.call(Method::GET, &path, Some(&admin), None).await.expect(200);
     }
-    for path in ["status/pi_unknown", "status/%00", "status/ch_1", "process", "history", "pi_unknown"] {
-        ada.get(&format!("/api/v1/payment/{path}")).await.refused(404, "NOT_FOUND");
+    for path in [
+        "status/pi_unknown",
+        "status/%00",
+        "status/ch_1",
+        "process",
+        "history",
+        "pi_unknown",
+    ] {
+        ada.get(&format!("/api/v1/payment/{path}"))
+            .await
+            .refused(404, "NOT_FOUND");
     }
-    eve.post("/api/v1/payment/confirm", &json!({ "paymentIntentId": started.intent })).await.refused(404, "NOT_FOUND");
+    eve.post("/api/v1/payment/confirm", &json!({ "paymentIntentId": started.intent }))
+        .await
+        .refused(404, "NOT_FOUND");
 }
 
 #[sqlx::test(migrations = false)]
 async fn confirming_looks_at_stripe_and_tells_what_it_says(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { webhooks: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            webhooks: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let started = ada.starts(&ada.books(PRICE)).await;
     let confirm = "/api/v1/payment/confirm";
@@ -225,8 +302,14 @@ async fn confirming_looks_at_stripe_and_tells_what_it_says(pool: PgPool) {
 
     let answer = ada.post(confirm, &only).await.expect(200);
     assert_eq!(answer.body["data"]["status"], "requires_payment_method");
-    let declined = ada.post(confirm, &with("pm_card_chargeDeclined")).await.refused(402, "CARD_DECLINED");
-    assert_eq!((&declined.body["error"], declined.body["declineCode"].is_string()), (&json!("Payment failed"), true));
+    let declined = ada
+        .post(confirm, &with("pm_card_chargeDeclined"))
+        .await
+        .refused(402, "CARD_DECLINED");
+    assert_eq!(
+        (&declined.body["error"], declined.body["declineCode"].is_string()),
+        (&json!("Payment failed"), true)
+    );
     assert_eq!(app.story().await, ["initiated", "failed"]);
     let elsewhere = json!({ "paymentIntentId": started.intent, "paymentMethodId": "pm_card_visa", "returnUrl": "https://evil.example/x" });
     ada.post(confirm, &elsewhere).await.expect(400);
@@ -235,8 +318,13 @@ async fn confirming_looks_at_stripe_and_tells_what_it_says(pool: PgPool) {
     good["returnUrl"] = json!("http://localhost:5173/payment/confirmation");
     let paid = ada.post(confirm, &good).await.expect(200);
     assert_eq!(paid.body["data"]["status"], "succeeded");
-    ada.post(confirm, &with("pm_card_visa")).await.refused(409, "INVALID_STATE");
-    assert_eq!(ada.post(confirm, &only).await.expect(200).body["data"]["status"], "succeeded");
+    ada.post(confirm, &with("pm_card_visa"))
+        .await
+        .refused(409, "INVALID_STATE");
+    assert_eq!(
+        ada.post(confirm, &only).await.expect(200).body["data"]["status"],
+        "succeeded"
+    );
     assert_eq!(app.story().await, ["initiated", "failed", "completed"]);
 }
 
@@ -255,14 +343,20 @@ async fn a_declined_card_fails_the_attempt_and_another_card_succeeds_on_the_same
 
     assert_eq!(app.story().await, ["initiated", "failed", "failed", "completed"]);
     let failed = app.published(Some(Topic::PaymentFailed)).await;
-    let attempts: Vec<_> = failed.iter().map(|event| event.payload()["attempt"].as_i64().unwrap()).collect();
+    let attempts: Vec<_> = failed
+        .iter()
+        .map(|event| event.payload()["attempt"].as_i64().unwrap())
+        .collect();
     assert_eq!(attempts, [1, 2]);
     for event in &failed {
         assert_eq!(event.payload()["errorCode"], "card_declined");
         assert_eq!(event.payload()["terminal"], false);
         assert_eq!(event.payload()["reason"], event.payload()["errorMessage"]);
     }
-    assert_eq!(app.one("select count(*)::text from payment.payment_attempts").await, "3");
+    assert_eq!(
+        app.one("select count(*)::text from payment.payment_attempts").await,
+        "3"
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -277,7 +371,10 @@ async fn another_price_takes_the_place_of_the_open_payment_without_a_word(pool: 
     app.becomes(&first.payment_intent_id, "CANCELED").await;
     app.quiet().await;
     assert_eq!(app.story().await, ["initiated", "initiated"]);
-    assert_eq!(app.stripe.object(&first.payment_intent_id).unwrap()["cancellation_reason"], "duplicate");
+    assert_eq!(
+        app.stripe.object(&first.payment_intent_id).unwrap()["cancellation_reason"],
+        "duplicate"
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -287,7 +384,11 @@ async fn a_cancelled_payment_is_told_once_and_a_paid_one_is_not_cancelled(pool: 
     let booking = ada.books(PRICE);
     let started = ada.starts(&booking).await;
     for _ in 0..2 {
-        let cancelled = app.payments.cancel(&started.intent, CancelReason::Abandoned).await.unwrap();
+        let cancelled = app
+            .payments
+            .cancel(&started.intent, CancelReason::Abandoned)
+            .await
+            .unwrap();
         assert_eq!(cancelled, Cancelled::Cancelled);
     }
     app.quiet().await;
@@ -299,23 +400,45 @@ async fn a_cancelled_payment_is_told_once_and_a_paid_one_is_not_cancelled(pool: 
     let again = ada.starts(&booking).await;
     assert_ne!(again.intent, started.intent);
     app.stripe.pay_in_browser(&again.secret, GOOD_CARD).await.unwrap();
-    let cancelled = app.payments.cancel_of_booking(booking.id, CancelReason::Abandoned).await.unwrap();
+    let cancelled = app
+        .payments
+        .cancel_of_booking(booking.id, CancelReason::Abandoned)
+        .await
+        .unwrap();
     assert_eq!(cancelled, Some(Cancelled::Succeeded));
     let started = app.payments.create_intent(create(&booking)).await;
     assert!(matches!(started, Err(PaymentError::AlreadyPaid)), "{started:?}");
-    assert_eq!(app.payments.cancel_of_booking(ada.books(1).id, CancelReason::Abandoned).await.unwrap(), None);
+    assert_eq!(
+        app.payments
+            .cancel_of_booking(ada.books(1).id, CancelReason::Abandoned)
+            .await
+            .unwrap(),
+        None
+    );
 }
 
 #[sqlx::test(migrations = false)]
 async fn an_intent_whose_answer_was_lost_is_cancelled_with_its_booking(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { stripe_timeout: 500, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            stripe_timeout: 500,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let booking = ada.books(PRICE);
-    app.stripe.fail_calls(Method::POST, "/v1/payment_intents", Fault::TimeoutAfterCommit, 1);
+    app.stripe
+        .fail_calls(Method::POST, "/v1/payment_intents", Fault::TimeoutAfterCommit, 1);
     app.payments.create_intent(create(&booking)).await.unwrap_err();
     assert_eq!(app.payments.status_of_booking(booking.id, false).await.unwrap(), None);
 
-    let cancelled = app.payments.cancel_of_booking(booking.id, CancelReason::Abandoned).await.unwrap();
+    let cancelled = app
+        .payments
+        .cancel_of_booking(booking.id, CancelReason::Abandoned)
+        .await
+        .unwrap();
     assert_eq!(cancelled, Some(Cancelled::Cancelled));
     let intents = app.stripe.payment_intents();
     assert_eq!((intents.len(), intents[0]["status"].as_str()), (1, Some("canceled")));
@@ -341,8 +464,16 @@ async fn refunds_add_up_to_what_was_paid_and_no_further(pool: PgPool) {
     app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
     app.becomes(&started.intent, "SUCCEEDED").await;
 
-    let part = app.payments.refund(refund(&started.intent, Some(50), "a")).await.unwrap();
-    let same = app.payments.refund(refund(&started.intent, Some(50), "a")).await.unwrap();
+    let part = app
+        .payments
+        .refund(refund(&started.intent, Some(50), "a"))
+        .await
+        .unwrap();
+    let same = app
+        .payments
+        .refund(refund(&started.intent, Some(50), "a"))
+        .await
+        .unwrap();
     assert_eq!((part.refund, part.status), (same.refund, RefundStatus::Succeeded));
     let refused = app.payments.refund(refund(&started.intent, Some(PRICE), "b")).await;
     assert!(matches!(refused, Err(PaymentError::InvalidRefundAmount)), "{refused:?}");
@@ -350,7 +481,10 @@ async fn refunds_add_up_to_what_was_paid_and_no_further(pool: PgPool) {
     assert_eq!(rest.amount.minor, PRICE - 50);
     app.quiet().await;
 
-    assert_eq!(app.story().await, ["initiated", "completed", "partial.refund", "refunded"]);
+    assert_eq!(
+        app.story().await,
+        ["initiated", "completed", "partial.refund", "refunded"]
+    );
     let events = app.published(None).await;
     assert_eq!(events[2].payload()["remaining"], 450.0);
     assert_eq!(events[3].payload()["totalRefunded"], 450.5);
@@ -362,13 +496,21 @@ async fn refunds_add_up_to_what_was_paid_and_no_further(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn a_refund_accepted_while_stripe_is_away_is_carried_out_later_and_once(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { stripe_timeout: 400, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            stripe_timeout: 400,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let started = ada.starts(&ada.books(PRICE)).await;
     app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
     app.becomes(&started.intent, "SUCCEEDED").await;
 
-    app.stripe.fail_calls(Method::POST, "/v1/refunds", Fault::TimeoutAfterCommit, 1);
+    app.stripe
+        .fail_calls(Method::POST, "/v1/refunds", Fault::TimeoutAfterCommit, 1);
     let accepted = app.payments.refund(refund(&started.intent, None, "a")).await.unwrap();
     assert_eq!(accepted.amount.minor, PRICE);
     app.later(TimeDelta::minutes(2));
@@ -396,11 +538,19 @@ async fn a_refund_that_bounces_frees_its_amount(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn what_no_webhook_told_is_found_by_the_worker(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { webhooks: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            webhooks: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let (paid, open, lost) = (ada.books(PRICE), ada.books(PRICE), ada.books(PRICE));
     let (paid, open) = (ada.starts(&paid).await, ada.starts(&open).await);
-    app.stripe.fail_calls(Method::POST, "/v1/payment_intents", Fault::ServerErrorAfterCommit, 3);
+    app.stripe
+        .fail_calls(Method::POST, "/v1/payment_intents", Fault::ServerErrorAfterCommit, 3);
     app.payments.create_intent(create(&lost)).await.unwrap_err();
     app.stripe.clear_faults();
     app.stripe.pay_in_browser(&paid.secret, GOOD_CARD).await.unwrap();
@@ -412,7 +562,10 @@ async fn what_no_webhook_told_is_found_by_the_worker(pool: PgPool) {
     app.becomes(&open.intent, "PENDING").await;
     assert_eq!(app.payments.round().await.unwrap().compared, 0, "looked at already");
     assert_eq!(app.published(Some(Topic::PaymentCompleted)).await.len(), 1);
-    assert_eq!(app.one("select event_id from payment.webhook_inbox").await, format!("recon:{}:succeeded", paid.intent));
+    assert_eq!(
+        app.one("select event_id from payment.webhook_inbox").await,
+        format!("recon:{}:succeeded", paid.intent)
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -439,10 +592,15 @@ async fn the_payment_of_a_dead_booking_is_cancelled_but_a_declined_one_may_be_tr
     let started = ada.starts(&booking).await;
     let cancelled = |reason: &str| json!({ "bookingId": booking.reference, "userId": ada.user, "reason": reason, "cancelledAt": "x" });
 
-    app.consume(Topic::VoyageBookingCancelled, cancelled("payment_failed: card_declined - no")).await;
+    app.consume(
+        Topic::VoyageBookingCancelled,
+        cancelled("payment_failed: card_declined - no"),
+    )
+    .await;
     app.payments.round().await.unwrap();
     app.becomes(&started.intent, "PENDING").await;
-    app.consume(Topic::VoyageBookingCancelled, cancelled("user_cancelled: rain")).await;
+    app.consume(Topic::VoyageBookingCancelled, cancelled("user_cancelled: rain"))
+        .await;
     app.payments.round().await.unwrap();
     app.becomes(&started.intent, "CANCELED").await;
     assert_eq!(app.stripe.object(&started.intent).unwrap()["status"], "canceled");
@@ -455,22 +613,39 @@ async fn an_erased_account_leaves_its_payments_without_a_name(pool: PgPool) {
     let (paid, open) = (ada.starts(&ada.books(PRICE)).await, ada.starts(&ada.books(PRICE)).await);
     app.stripe.pay_in_browser(&paid.secret, GOOD_CARD).await.unwrap();
     app.becomes(&paid.intent, "SUCCEEDED").await;
-    app.consume(Topic::UserDeleted, json!({ "userId": ada.user, "deletedAt": "x" })).await;
+    app.consume(Topic::UserDeleted, json!({ "userId": ada.user, "deletedAt": "x" }))
+        .await;
     app.payments.round().await.unwrap();
     app.becomes(&open.intent, "CANCELED").await;
-    ada.get(&format!("/api/v1/payment/status/{}", paid.intent)).await.refused(404, "NOT_FOUND");
-    let names = app.one("select count(distinct user_id)::text from payment.payment_transactions").await;
+    ada.get(&format!("/api/v1/payment/status/{}", paid.intent))
+        .await
+        .refused(404, "NOT_FOUND");
+    let names = app
+        .one("select count(distinct user_id)::text from payment.payment_transactions")
+        .await;
     assert_eq!(names, "1");
 }
 
 #[sqlx::test(migrations = false)]
 async fn without_keys_the_service_says_so_and_nothing_else_breaks(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { configured: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            configured: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
-    let refused = app.call(Method::GET, "/api/v1/payment/config", None, None).await.refused(503, "PAYMENT_UNAVAILABLE");
+    let refused = app
+        .call(Method::GET, "/api/v1/payment/config", None, None)
+        .await
+        .refused(503, "PAYMENT_UNAVAILABLE");
     assert_eq!(refused.body["message"], "STRIPE_PUBLISHABLE_KEY is not configured");
     let booking = ada.books(PRICE);
-    ada.post(CREATE, &ada.body(&booking)).await.refused(503, "PAYMENT_UNAVAILABLE");
+    ada.post(CREATE, &ada.body(&booking))
+        .await
+        .refused(503, "PAYMENT_UNAVAILABLE");
     app.payments.round().await.unwrap();
     let health = app.call(Method::GET, "/health", None, None).await.expect(200);
     assert!(health.body["checks"].get("stripe").is_none());
@@ -479,13 +654,25 @@ async fn without_keys_the_service_says_so_and_nothing_else_breaks(pool: PgPool) 
 #[sqlx::test(migrations = false)]
 async fn the_public_routes_have_the_shapes_of_the_contract(pool: PgPool) {
     let app = TestApp::start(pool).await;
-    let config = app.call(Method::GET, "/api/v1/payment/config", None, None).await.expect(200);
-    assert_eq!(config.body, json!({ "success": true, "data": { "publishableKey": app.stripe.publishable_key() } }));
+    let config = app
+        .call(Method::GET, "/api/v1/payment/config", None, None)
+        .await
+        .expect(200);
+    assert_eq!(
+        config.body,
+        json!({ "success": true, "data": { "publishableKey": app.stripe.publishable_key() } })
+    );
     let card = app.call(Method::GET, "/", None, None).await.expect(200);
     assert_eq!(card.body["service"], "DreamScape Payment Service");
     let health = app.call(Method::GET, "/health", None, None).await.expect(200);
-    assert_eq!((&health.body["status"], &health.body["service"]), (&json!("ok"), &json!("payment-service")));
-    assert_eq!(health.body["checks"]["stripe"], json!({ "healthy": true, "details": { "livemode": false } }));
+    assert_eq!(
+        (&health.body["status"], &health.body["service"]),
+        (&json!("ok"), &json!("payment-service"))
+    );
+    assert_eq!(
+        health.body["checks"]["stripe"],
+        json!({ "healthy": true, "details": { "livemode": false } })
+    );
     assert_eq!(health.body["checks"]["database"]["healthy"], true);
     assert!(!health.body.to_string().contains("available\":"), "no balances");
     for path in ["/health/live", "/health/ready", "/live", "/ready", "/api/health"] {
@@ -495,15 +682,31 @@ async fn the_public_routes_have_the_shapes_of_the_contract(pool: PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn a_caller_who_starts_too_many_payments_is_asked_to_wait(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { limits: 1.0, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            limits: 1.0,
+            ..Setup::default()
+        },
+    )
+    .await;
     let (ada, eve) = (app.traveller(), app.traveller());
     for left in (0..20).rev() {
         let answer = ada.post(CREATE, &json!({})).await;
         assert_eq!(answer.status, 400, "{left} left: {}", answer.body);
     }
     let refused = ada.post(CREATE, &json!({})).await.refused(429, "RATE_LIMIT_EXCEEDED");
-    assert_eq!((&refused.body["error"], &refused.body["retryAfter"]), (&json!("Too many requests"), &json!("1 minute")));
-    for name in ["retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset", "ratelimit-policy"] {
+    assert_eq!(
+        (&refused.body["error"], &refused.body["retryAfter"]),
+        (&json!("Too many requests"), &json!("1 minute"))
+    );
+    for name in [
+        "retry-after",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "ratelimit-policy",
+    ] {
         assert!(refused.headers.contains_key(name), "{name}");
     }
     eve.post(CREATE, &json!({})).await.expect(400);

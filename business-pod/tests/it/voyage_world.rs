@@ -1,5 +1,11 @@
 //! Voyage over real HTTP and a real database, with a payment service that a test plays and a supply that it can bend.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops"
+)]
+
 use std::{
     collections::HashMap,
     sync::{
@@ -84,7 +90,7 @@ impl FakePayments {
             .find(|payment| payment.payment_intent_id == intent)
             .unwrap();
         payment.status = status;
-        payment.stripe_status = word.to_owned();
+        word.clone_into(&mut payment.stripe_status);
     }
 
     /// The card is charged.
@@ -194,7 +200,7 @@ impl PaymentClient for FakePayments {
             Status::Processing => Cancelled::Processing,
             _ => {
                 payment.status = Status::Canceled;
-                payment.stripe_status = "canceled".to_owned();
+                "canceled".clone_into(&mut payment.stripe_status);
                 Cancelled::Cancelled
             }
         }))

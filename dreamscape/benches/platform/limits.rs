@@ -25,8 +25,16 @@ use super::{
 };
 
 /// Measures all limits.
-pub async fn measure(platform: &Platform, travellers: &Travellers, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let pool = PgPoolOptions::new().max_connections(1).connect(platform.database_url()).await?;
+pub async fn measure(
+    platform: &Platform,
+    travellers: &Travellers,
+    plan: &Plan,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect(platform.database_url())
+        .await?;
     sqlx::raw_sql(
         "create schema if not exists bench; create table if not exists bench.rows (id int primary key, body text not null);",
     )
@@ -55,21 +63,29 @@ pub async fn measure(platform: &Platform, travellers: &Travellers, plan: &Plan, 
         ("limit: bare route, search bytes", "/bytes"),
         ("limit: select by primary key", "/row"),
     ] {
-        let case = Case { name, url: format!("{base}{path}"), ..Case::default() };
+        let case = Case {
+            name,
+            url: format!("{base}{path}"),
+            ..Case::default()
+        };
         report.add(drive(plan, &case).await?);
     }
     server.kill().await?;
-    report.add(tokio::task::spawn_blocking({
-        let time = plan.time;
-        move || hashes(time)
-    })
-    .await??);
+    report.add(
+        tokio::task::spawn_blocking({
+            let time = plan.time;
+            move || hashes(time)
+        })
+        .await??,
+    );
     Ok(())
 }
 
 /// The child process with the bare routes.
 pub fn serve() -> ExitCode {
-    let served = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(listen()));
+    let served = tokio::runtime::Runtime::new()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(listen()));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,19 +107,30 @@ async fn listen() -> anyhow::Result<()> {
     let url = setting("LIMIT_DATABASE_URL").context("LIMIT_DATABASE_URL")?;
     let pool = PgPoolOptions::new().max_connections(10).connect(&url).await?;
     let app = Router::new()
-        .route("/small", get(|| async { ([(header::CONTENT_TYPE, "application/json")], r#"{"alive":true}"#) }))
+        .route(
+            "/small",
+            get(|| async { ([(header::CONTENT_TYPE, "application/json")], r#"{"alive":true}"#) }),
+        )
         .route("/bytes", get(all_bytes))
         .route("/row", get(row))
-        .with_state(Limits { bytes: bytes.into(), pool });
+        .with_state(Limits {
+            bytes: bytes.into(),
+            pool,
+        });
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     Ok(axum::serve(listener, app).await?)
 }
 
 async fn all_bytes(State(limits): State<Limits>) -> ([(header::HeaderName, &'static str); 1], axum::body::Bytes) {
-    ([(header::CONTENT_TYPE, "application/json")], axum::body::Bytes::copy_from_slice(&limits.bytes))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        axum::body::Bytes::copy_from_slice(&limits.bytes),
+    )
 }
 
-async fn row(State(limits): State<Limits>) -> Result<([(header::HeaderName, &'static str); 1], String), axum::http::StatusCode> {
+async fn row(
+    State(limits): State<Limits>,
+) -> Result<([(header::HeaderName, &'static str); 1], String), axum::http::StatusCode> {
     let body: (String,) = sqlx::query_as("select body from bench.rows where id = $1")
         .bind(1_i32)
         .fetch_one(&limits.pool)
@@ -126,7 +153,10 @@ fn hashes(time: Duration) -> anyhow::Result<Figure> {
                 let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
                 let mut output = [0_u8; 32];
                 while started.elapsed() < time {
-                    if hasher.hash_password_into(b"Dream-scape-1!", b"0123456789abcdef", &mut output).is_ok() {
+                    if hasher
+                        .hash_password_into(b"Dream-scape-1!", b"0123456789abcdef", &mut output)
+                        .is_ok()
+                    {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -134,13 +164,21 @@ fn hashes(time: Duration) -> anyhow::Result<Figure> {
         })
         .collect();
     for thread in threads {
-        thread.join().map_err(|_| anyhow::anyhow!("a hashing thread panicked"))?;
+        thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a hashing thread panicked"))?;
     }
     #[expect(clippy::cast_precision_loss, reason = "a count of a few thousand")]
     let rate = count.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a handful of cores")]
     let each = cores as f64 * 1_000.0 / rate;
-    Ok(Figure { name: "limit: Argon2id hashes", rate, p50: each, p99: each, errors: 0 })
+    Ok(Figure {
+        name: "limit: Argon2id hashes",
+        rate,
+        p50: each,
+        p99: each,
+        errors: 0,
+    })
 }
 
 /// A port nobody has at the moment.

@@ -36,18 +36,45 @@ async fn run(plan: &Plan, case: &Case<'_>, time: Duration) -> anyhow::Result<Fig
     let file = tempfile::Builder::new().suffix(".lua").tempfile()?;
     std::fs::write(file.path(), script)?;
     let mut command = Command::new("wrk");
-    command.args(["-t", "1", "-c", &plan.connections.to_string(), "-d", &format!("{}s", time.as_secs()), "--timeout", "10s"]);
+    command.args([
+        "-t",
+        "1",
+        "-c",
+        &plan.connections.to_string(),
+        "-d",
+        &format!("{}s", time.as_secs()),
+        "--timeout",
+        "10s",
+    ]);
     for (name, value) in &case.headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
     command.arg("-s").arg(file.path()).arg(&case.url);
-    let output = command.output().await.context("wrk is missing (Debian: apt-get install wrk)")?;
+    let output = command
+        .output()
+        .await
+        .context("wrk is missing (Debian: apt-get install wrk)")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.strip_prefix("FIGURES ")).with_context(|| format!("wrk said: {text}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("FIGURES "))
+        .with_context(|| format!("wrk said: {text}"))?;
     let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [rate, p50, p99, errors] = numbers[..] else { anyhow::bail!("wrk printed {line}") };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count that wrk prints as a number")]
-    Ok(Figure { name: case.name, rate, p50, p99, errors: errors as u64 })
+    let [rate, p50, p99, errors] = numbers[..] else {
+        anyhow::bail!("wrk printed {line}")
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count that wrk prints as a number"
+    )]
+    Ok(Figure {
+        name: case.name,
+        rate,
+        p50,
+        p99,
+        errors: errors as u64,
+    })
 }
 
 const DONE: &str = r#"
@@ -100,5 +127,11 @@ where
     #[expect(clippy::cast_precision_loss, reason = "counts of a few thousand")]
     let rate = times.len() as f64 / elapsed;
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
-    Ok(Figure { name, rate, p50: at(50), p99: at(99), errors })
+    Ok(Figure {
+        name,
+        rate,
+        p50: at(50),
+        p99: at(99),
+        errors,
+    })
 }

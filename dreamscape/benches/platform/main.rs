@@ -50,10 +50,19 @@ fn main() -> ExitCode {
 
 async fn measure() -> anyhow::Result<()> {
     let seconds = setting("BENCH_SECONDS").and_then(|text| text.parse().ok()).unwrap_or(5);
-    let connections = setting("BENCH_CONNECTIONS").and_then(|text| text.parse().ok()).unwrap_or(32);
-    let binaries = setting("BENCH_BINARIES").map(PathBuf::from).context("BENCH_BINARIES names the folder of the release binaries")?;
+    let connections = setting("BENCH_CONNECTIONS")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(32);
+    let binaries = setting("BENCH_BINARIES")
+        .map(PathBuf::from)
+        .context("BENCH_BINARIES names the folder of the release binaries")?;
     let output = PathBuf::from(setting("BENCH_OUTPUT").unwrap_or_else(|| "bench.json".to_owned()));
-    let plan = Plan { time: Duration::from_secs(seconds), connections, binaries, output };
+    let plan = Plan {
+        time: Duration::from_secs(seconds),
+        connections,
+        binaries,
+        output,
+    };
 
     let platform = platform::Platform::start(&plan).await?;
     let mut report = report::Report::default();
@@ -71,7 +80,10 @@ async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the bench is a tool of its own and has no configuration file")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the bench is a tool of its own and has no configuration file"
+)]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }

@@ -74,9 +74,15 @@ impl Platform {
         let redis = RedisServer::start().await?;
         let kafka = MockCluster::start()?;
         let ports: Vec<u16> = (0..9).map(|_| free_port()).collect::<Result<_, _>>()?;
-        let [gateway, auth, user, business, voyage, payment, ai, web, _] = ports[..] else { anyhow::bail!("ports") };
+        let [gateway, auth, user, business, voyage, payment, ai, web, _] = ports[..] else {
+            anyhow::bail!("ports")
+        };
         let webhook_url = Some(format!("http://127.0.0.1:{payment}/api/v1/payment/webhook"));
-        let stripe = StripeDouble::start(stripe::Options { webhook_url, ..stripe::Options::default() }).await?;
+        let stripe = StripeDouble::start(stripe::Options {
+            webhook_url,
+            ..stripe::Options::default()
+        })
+        .await?;
 
         let mut settings: Vec<(&str, String)> = vec![
             ("LOG_LEVEL", "warn".into()),
@@ -93,8 +99,14 @@ impl Platform {
             ("STRIPE_SECRET_KEY", stripe.secret_key().to_owned()),
             ("STRIPE_PUBLISHABLE_KEY", stripe.publishable_key().to_owned()),
             ("STRIPE_WEBHOOK_SECRET", stripe.webhook_secret().to_owned()),
-            ("JWT_KEYSET", format!(r#"[{{"kid":"bench","seed":"{}","use":"sign"}}]"#, "A".repeat(43))),
-            ("SERVICE_CLIENTS", format!("business-pod={0},experience-pod={0}", "b".repeat(43))),
+            (
+                "JWT_KEYSET",
+                format!(r#"[{{"kid":"bench","seed":"{}","use":"sign"}}]"#, "A".repeat(43)),
+            ),
+            (
+                "SERVICE_CLIENTS",
+                format!("business-pod={0},experience-pod={0}", "b".repeat(43)),
+            ),
             ("SERVICE_CLIENT_SECRET", "b".repeat(43)),
             ("RATE_LIMIT_MULTIPLIER", "1000000".into()),
             ("JWKS_URL", format!("http://127.0.0.1:{auth}/.well-known/jwks.json")),
@@ -120,7 +132,12 @@ impl Platform {
             ensure!(migrated.success(), "{pod} migrate failed");
         }
         let address = |port: u16| format!("http://127.0.0.1:{port}");
-        let addresses = Addresses { auth: address(auth), user: address(user), voyage: address(voyage), ai: address(ai) };
+        let addresses = Addresses {
+            auth: address(auth),
+            user: address(user),
+            voyage: address(voyage),
+            ai: address(ai),
+        };
         let mut platform = Self {
             addresses,
             database_url: postgres.url(),
@@ -131,7 +148,11 @@ impl Platform {
             _stripe: stripe,
             _folder: folder,
         };
-        for (name, port) in [("core-pod", gateway), ("business-pod", business), ("experience-pod", web)] {
+        for (name, port) in [
+            ("core-pod", gateway),
+            ("business-pod", business),
+            ("experience-pod", web),
+        ] {
             platform.pods.push(start_pod(plan, name, port, &settings).await?);
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -159,8 +180,18 @@ impl Platform {
     /// Notes how soon each pod was ready and what it held before any request.
     pub fn note_idle(&self, report: &mut Report) {
         for pod in &self.pods {
-            report.fact(format!("{} ready after", pod.name), pod.ready_after.as_secs_f64() * 1_000.0, "ms", Some(300.0));
-            report.fact(format!("{} resident, idle", pod.name), pod.idle_kb / 1_024.0, "MB", Some(40.0));
+            report.fact(
+                format!("{} ready after", pod.name),
+                pod.ready_after.as_secs_f64() * 1_000.0,
+                "ms",
+                Some(300.0),
+            );
+            report.fact(
+                format!("{} resident, idle", pod.name),
+                pod.idle_kb / 1_024.0,
+                "MB",
+                Some(40.0),
+            );
         }
     }
 
@@ -184,7 +215,10 @@ impl Platform {
 
 fn pod_command(plan: &Plan, name: &str, settings: &[(&str, String)]) -> Command {
     let mut command = Command::new(plan.binaries.join(name));
-    command.envs(settings.iter().map(|(name, value)| (*name, value))).kill_on_drop(true).stdout(Stdio::null());
+    command
+        .envs(settings.iter().map(|(name, value)| (*name, value)))
+        .kill_on_drop(true)
+        .stdout(Stdio::null());
     command
 }
 
@@ -192,28 +226,53 @@ async fn start_pod(plan: &Plan, name: &'static str, port: u16, settings: &[(&str
     let http = reqwest::Client::new();
     let url = format!("http://127.0.0.1:{port}/health/ready");
     let started = Instant::now();
-    let mut child = pod_command(plan, name, settings).arg("serve").spawn().with_context(|| format!("cannot start {name}"))?;
+    let mut child = pod_command(plan, name, settings)
+        .arg("serve")
+        .spawn()
+        .with_context(|| format!("cannot start {name}"))?;
     loop {
-        if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        if http
+            .get(&url)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
             break;
         }
         ensure!(child.try_wait()?.is_none(), "{name} ended");
-        ensure!(started.elapsed() < Duration::from_secs(30), "{name} is not ready after 30 s");
+        ensure!(
+            started.elapsed() < Duration::from_secs(30),
+            "{name} is not ready after 30 s"
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    Ok(Pod { name, child, ready_after: started.elapsed(), idle_kb: 0.0 })
+    Ok(Pod {
+        name,
+        child,
+        ready_after: started.elapsed(),
+        idle_kb: 0.0,
+    })
 }
 
 /// `VmRSS` of a process.
 fn resident_kb(child: &Child) -> anyhow::Result<f64> {
     let pid = child.id().context("the pod has ended")?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).context("no VmRSS")?;
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).context("VmRSS is no number")
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .context("no VmRSS")?;
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .context("VmRSS is no number")
 }
 
 /// PostgreSQL runs as another user when we are root, and must be able to pass the folder.
 fn make_passable(folder: &std::path::Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    Ok(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?)
+    Ok(std::fs::set_permissions(
+        folder,
+        std::fs::Permissions::from_mode(0o755),
+    )?)
 }

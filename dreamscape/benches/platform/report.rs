@@ -45,28 +45,54 @@ impl Report {
             ("flight search, cached", "limit: bare route, search bytes", 0.7),
             ("login", "limit: Argon2id hashes", 0.9),
         ] {
-            let rate = |wanted: &str| self.figures.iter().find(|figure| figure.name == wanted).map(|figure| figure.rate);
+            let rate = |wanted: &str| {
+                self.figures
+                    .iter()
+                    .find(|figure| figure.name == wanted)
+                    .map(|figure| figure.rate)
+            };
             if let (Some(reached), Some(possible)) = (rate(name), rate(limit)) {
                 let part = reached / possible;
-                self.verdicts.push((format!("{name} / {}", limit.trim_start_matches("limit: ")), part, share, part >= share));
+                self.verdicts.push((
+                    format!("{name} / {}", limit.trim_start_matches("limit: ")),
+                    part,
+                    share,
+                    part >= share,
+                ));
             }
         }
     }
 
     pub fn print(&self) {
-        println!("\n{:<36} {:>12} {:>10} {:>10} {:>8}", "case", "requests/s", "p50 ms", "p99 ms", "errors");
+        println!(
+            "\n{:<36} {:>12} {:>10} {:>10} {:>8}",
+            "case", "requests/s", "p50 ms", "p99 ms", "errors"
+        );
         for figure in &self.figures {
-            let Figure { name, rate, p50, p99, errors } = figure;
+            let Figure {
+                name,
+                rate,
+                p50,
+                p99,
+                errors,
+            } = figure;
             println!("{name:<36} {rate:>12.0} {p50:>10.2} {p99:>10.2} {errors:>8}");
         }
         println!();
         for (name, value, unit, at_most) in &self.facts {
-            let aim = at_most.map_or_else(String::new, |most| format!("   aim <= {most:.0}   {}", word(*value <= most)));
+            let aim = at_most.map_or_else(String::new, |most| {
+                format!("   aim <= {most:.0}   {}", word(*value <= most))
+            });
             println!("{name:<36} {value:>12.1} {unit:<4}{aim}");
         }
         println!();
         for (name, part, share, reached) in &self.verdicts {
-            println!("{name:<52} {:>5.0} %   aim >= {:.0} %   {}", part * 100.0, share * 100.0, word(*reached));
+            println!(
+                "{name:<52} {:>5.0} %   aim >= {:.0} %   {}",
+                part * 100.0,
+                share * 100.0,
+                word(*reached)
+            );
         }
     }
 
@@ -81,12 +107,16 @@ impl Report {
         let facts: Vec<Value> = self
             .facts
             .iter()
-            .map(|(name, value, unit, at_most)| json!({ "name": name, "value": value, "unit": unit, "atMost": at_most }))
+            .map(
+                |(name, value, unit, at_most)| json!({ "name": name, "value": value, "unit": unit, "atMost": at_most }),
+            )
             .collect();
         let verdicts: Vec<Value> = self
             .verdicts
             .iter()
-            .map(|(name, part, share, reached)| json!({ "name": name, "share": part, "aim": share, "reached": reached }))
+            .map(
+                |(name, part, share, reached)| json!({ "name": name, "share": part, "aim": share, "reached": reached }),
+            )
             .collect();
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let all = json!({ "cores": cores, "cases": figures, "facts": facts, "aims": verdicts });

@@ -14,7 +14,8 @@ use super::{
 };
 
 const PASSWORD: &str = "Dream-scape-1!";
-const SEARCH: &str = "/api/v1/flights/search?originLocationCode=PAR&destinationLocationCode=TYO&adults=1&departureDate=";
+const SEARCH: &str =
+    "/api/v1/flights/search?originLocationCode=PAR&destinationLocationCode=TYO&adults=1&departureDate=";
 
 /// A signed-in traveller with something in the cart, and the bytes of two answers for the limits.
 #[derive(Debug)]
@@ -32,24 +33,50 @@ impl Travellers {
     pub async fn prepare(platform: &Platform) -> anyhow::Result<Self> {
         let http = reqwest::Client::new();
         let bearer = register(&http, platform, "reader").await?;
-        let day = (shared::Sources::system().now() + Duration::from_secs(60 * 86_400)).format("%Y-%m-%d").to_string();
-        let search = http.get(format!("{}{SEARCH}{day}", platform.base(Service::Voyage))).send().await?;
-        ensure!(search.status() == StatusCode::OK, "the search answered {}", search.status());
+        let day = (shared::Sources::system().now() + Duration::from_secs(60 * 86_400))
+            .format("%Y-%m-%d")
+            .to_string();
+        let search = http
+            .get(format!("{}{SEARCH}{day}", platform.base(Service::Voyage)))
+            .send()
+            .await?;
+        ensure!(
+            search.status() == StatusCode::OK,
+            "the search answered {}",
+            search.status()
+        );
         let search_bytes = search.bytes().await?.to_vec();
         add_to_cart(&http, platform, &bearer, &search_bytes).await?;
-        let profile = http.get(format!("{}/api/v1/users/profile", platform.base(Service::User))).bearer_auth(&bearer).send().await?;
-        Ok(Self { bearer, day, profile_bytes: profile.text().await?, search_bytes })
+        let profile = http
+            .get(format!("{}/api/v1/users/profile", platform.base(Service::User)))
+            .bearer_auth(&bearer)
+            .send()
+            .await?;
+        Ok(Self {
+            bearer,
+            day,
+            profile_bytes: profile.text().await?,
+            search_bytes,
+        })
     }
 }
 
 async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> anyhow::Result<String> {
     let unique = shared::Sources::system().uuid_v4();
     let body = json!({ "email": format!("{name}.{unique}@example.com"), "password": PASSWORD, "firstName": "Bench" });
-    let answer = http.post(format!("{}/api/v1/auth/register", platform.base(Service::Auth))).json(&body).send().await?;
+    let answer = http
+        .post(format!("{}/api/v1/auth/register", platform.base(Service::Auth)))
+        .json(&body)
+        .send()
+        .await?;
     let status = answer.status();
     let answer: Value = answer.json().await?;
     ensure!(status == StatusCode::CREATED, "register answered {status}: {answer}");
-    answer.pointer("/data/tokens/accessToken").and_then(Value::as_str).map(str::to_owned).context("register gave no token")
+    answer
+        .pointer("/data/tokens/accessToken")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .context("register gave no token")
 }
 
 async fn add_to_cart(http: &reqwest::Client, platform: &Platform, bearer: &str, search: &[u8]) -> anyhow::Result<()> {
@@ -62,30 +89,57 @@ async fn add_to_cart(http: &reqwest::Client, platform: &Platform, bearer: &str, 
     let url = format!("{}/api/v1/cart/items", platform.base(Service::Voyage));
     let answer = http.post(url).bearer_auth(bearer).json(&item).send().await?;
     let status = answer.status();
-    ensure!(status == StatusCode::CREATED, "the cart answered {status}: {}", answer.text().await?);
+    ensure!(
+        status == StatusCode::CREATED,
+        "the cart answered {status}: {}",
+        answer.text().await?
+    );
     Ok(())
 }
 
 /// Everything that only reads.
-pub async fn reads(platform: &Platform, travellers: &Travellers, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+pub async fn reads(
+    platform: &Platform,
+    travellers: &Travellers,
+    plan: &Plan,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let bearer = || vec![("Authorization", format!("Bearer {}", travellers.bearer))];
     let voyage = platform.base(Service::Voyage);
     let cases = [
-        Case { name: "health", url: format!("{}/health/live", platform.base(Service::User)), ..Case::default() },
+        Case {
+            name: "health",
+            url: format!("{}/health/live", platform.base(Service::User)),
+            ..Case::default()
+        },
         Case {
             name: "profile with token",
             url: format!("{}/api/v1/users/profile", platform.base(Service::User)),
             headers: bearer(),
             ..Case::default()
         },
-        Case { name: "flight search, cached", url: format!("{voyage}{SEARCH}{}", travellers.day), ..Case::default() },
-        Case { name: "flight search, cold", url: voyage.clone(), script: Some(cold_searches(&travellers.day)), ..Case::default() },
+        Case {
+            name: "flight search, cached",
+            url: format!("{voyage}{SEARCH}{}", travellers.day),
+            ..Case::default()
+        },
+        Case {
+            name: "flight search, cold",
+            url: voyage.clone(),
+            script: Some(cold_searches(&travellers.day)),
+            ..Case::default()
+        },
         Case {
             name: "popular",
             url: format!("{}/api/v1/ai/recommendations/popular", platform.base(Service::Ai)),
             ..Case::default()
         },
-        Case { name: "cart read", url: format!("{voyage}/api/v1/cart"), headers: bearer(), ..Case::default() },
+        Case {
+            name: "cart read",
+            url: format!("{voyage}/api/v1/cart"),
+            headers: bearer(),
+            ..Case::default()
+        },
     ];
     for case in &cases {
         report.add(drive(plan, case).await?);
@@ -121,7 +175,10 @@ pub async fn sign_ins(platform: &Platform, plan: &Plan, report: &mut Report) -> 
         let email = format!("signin.{}@example.com", shared::Sources::system().uuid_v4());
         let body = json!({ "email": email, "password": PASSWORD, "firstName": "Bench" });
         let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));
-        ensure!(http.post(url).json(&body).send().await?.status() == StatusCode::CREATED, "register refused");
+        ensure!(
+            http.post(url).json(&body).send().await?.status() == StatusCode::CREATED,
+            "register refused"
+        );
         emails.push(email);
     }
     let url = format!("{}/api/v1/auth/login", platform.base(Service::Auth));
@@ -130,7 +187,11 @@ pub async fn sign_ins(platform: &Platform, plan: &Plan, report: &mut Report) -> 
         let email = emails[usize::try_from(turn).unwrap_or_default() % emails.len()].clone();
         async move {
             let started = Instant::now();
-            let answer = http.post(url).json(&json!({ "email": email, "password": PASSWORD })).send().await?;
+            let answer = http
+                .post(url)
+                .json(&json!({ "email": email, "password": PASSWORD }))
+                .send()
+                .await?;
             ensure!(answer.status() == StatusCode::OK, "login answered {}", answer.status());
             answer.bytes().await?;
             Ok(started.elapsed())
@@ -143,8 +204,15 @@ pub async fn sign_ins(platform: &Platform, plan: &Plan, report: &mut Report) -> 
 /// Whole checkouts: each by a new traveller with one flight; the time counted is that of `POST /cart/checkout`.
 pub async fn checkouts(platform: &Platform, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let http = reqwest::Client::new();
-    let day = (shared::Sources::system().now() + Duration::from_secs(45 * 86_400)).format("%Y-%m-%d").to_string();
-    let search = http.get(format!("{}{SEARCH}{day}", platform.base(Service::Voyage))).send().await?.bytes().await?;
+    let day = (shared::Sources::system().now() + Duration::from_secs(45 * 86_400))
+        .format("%Y-%m-%d")
+        .to_string();
+    let search = http
+        .get(format!("{}{SEARCH}{day}", platform.base(Service::Voyage)))
+        .send()
+        .await?
+        .bytes()
+        .await?;
     let mut bearers = Vec::new();
     for _ in 0..8 {
         bearers.push(register(&http, platform, "buyer").await?);
@@ -155,10 +223,19 @@ pub async fn checkouts(platform: &Platform, plan: &Plan, report: &mut Report) ->
         let (http, base, search, platform) = (http.clone(), base.clone(), search.clone(), shared_platform.clone());
         let bearer = bearers[usize::try_from(turn).unwrap_or_default() % bearers.len()].clone();
         async move {
-            let _ = http.delete(format!("{base}/api/v1/cart")).bearer_auth(&bearer).send().await?;
+            let _ = http
+                .delete(format!("{base}/api/v1/cart"))
+                .bearer_auth(&bearer)
+                .send()
+                .await?;
             add_to_cart(&http, &platform, &bearer, &search).await?;
             let started = Instant::now();
-            let answer = http.post(format!("{base}/api/v1/cart/checkout")).bearer_auth(&bearer).json(&json!({})).send().await?;
+            let answer = http
+                .post(format!("{base}/api/v1/cart/checkout"))
+                .bearer_auth(&bearer)
+                .json(&json!({}))
+                .send()
+                .await?;
             let status = answer.status();
             let body = answer.text().await?;
             ensure!(status == StatusCode::OK, "checkout answered {status}: {body}");

@@ -41,14 +41,20 @@ async fn sign_up(traveller: &mut Traveller) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let body = json!({ "email": email, "password": password, "firstName": "Ada", "lastName": "Traveller" });
-    traveller.post("/api/v1/auth/register", body, StatusCode::CREATED).await?;
+    traveller
+        .post("/api/v1/auth/register", body, StatusCode::CREATED)
+        .await?;
     traveller.note("sign up", "account created", started);
 
     let started = Instant::now();
     let body = json!({ "email": email, "password": password });
     let answer = traveller.post("/api/v1/auth/login", body, StatusCode::OK).await?;
     traveller.sign_in_with(text(&answer, "/data/tokens/accessToken")?);
-    traveller.note("sign in", format!("token for {}", text(&answer, "/data/tokens/accessTokenExpiresIn")?), started);
+    traveller.note(
+        "sign in",
+        format!("token for {}", text(&answer, "/data/tokens/accessTokenExpiresIn")?),
+        started,
+    );
 
     let started = Instant::now();
     let profile = traveller.get("/api/v1/users/profile").await?;
@@ -60,10 +66,17 @@ async fn search(traveller: &mut Traveller, from: &str, to: &str) -> anyhow::Resu
     let mut codes = Vec::new();
     for city in [from, to] {
         let started = Instant::now();
-        let path = format!("/api/v1/locations/search?keyword={}&subType=CITY", city.replace(' ', "%20"));
+        let path = format!(
+            "/api/v1/locations/search?keyword={}&subType=CITY",
+            city.replace(' ', "%20")
+        );
         let answer = traveller.get(&path).await?;
         let code = text(&answer, "/data/0/iataCode")?.to_owned();
-        traveller.note(&format!("look up {city}"), format!("{code}, {}", text(&answer, "/data/0/name")?), started);
+        traveller.note(
+            &format!("look up {city}"),
+            format!("{code}, {}", text(&answer, "/data/0/name")?),
+            started,
+        );
         codes.push(code);
     }
     let day = (shared::Sources::system().now() + std::time::Duration::from_secs(60 * 86_400)).format("%Y-%m-%d");
@@ -71,10 +84,17 @@ async fn search(traveller: &mut Traveller, from: &str, to: &str) -> anyhow::Resu
     let path = format!("/api/v1/flights/search?originLocationCode={codes}&departureDate={day}&adults=1");
     let started = Instant::now();
     let answer = traveller.get(&path).await?;
-    let offers = answer.pointer("/data").and_then(Value::as_array).context("the search gave no list")?;
+    let offers = answer
+        .pointer("/data")
+        .and_then(Value::as_array)
+        .context("the search gave no list")?;
     let offer = offers.first().context("the search found no flight")?.clone();
     let price = offer.pointer("/price/total").cloned().unwrap_or_default();
-    let seen = format!("{} offers, the first {price} {}", offers.len(), text(&offer, "/price/currency")?);
+    let seen = format!(
+        "{} offers, the first {price} {}",
+        offers.len(),
+        text(&offer, "/price/currency")?
+    );
     traveller.note(&format!("search flights {from} to {to}"), seen, started);
     Ok(offer)
 }
@@ -94,18 +114,31 @@ async fn fill_cart(traveller: &mut Traveller, offer: &Value) -> anyhow::Result<(
 
     let started = Instant::now();
     let cart = traveller.get("/api/v1/cart").await?;
-    let total = cart.pointer("/data/totalPrice").and_then(Value::as_f64).context("the cart has no total")?;
-    traveller.note("read the cart", format!("{total:.2} {}", text(&cart, "/data/currency")?), started);
+    let total = cart
+        .pointer("/data/totalPrice")
+        .and_then(Value::as_f64)
+        .context("the cart has no total")?;
+    traveller.note(
+        "read the cart",
+        format!("{total:.2} {}", text(&cart, "/data/currency")?),
+        started,
+    );
     Ok(())
 }
 
 async fn check_out(traveller: &mut Traveller) -> anyhow::Result<Value> {
     let started = Instant::now();
-    let checkout = traveller.post("/api/v1/cart/checkout", json!({}), StatusCode::OK).await?;
+    let checkout = traveller
+        .post("/api/v1/cart/checkout", json!({}), StatusCode::OK)
+        .await?;
     let reference = text(&checkout, "/data/bookingReference")?.to_owned();
     text(&checkout, "/data/payment/clientSecret")?;
     text(&checkout, "/data/payment/publishableKey")?;
-    traveller.note("check out", format!("{reference}, {}", text(&checkout, "/data/status")?), started);
+    traveller.note(
+        "check out",
+        format!("{reference}, {}", text(&checkout, "/data/status")?),
+        started,
+    );
     Ok(checkout)
 }
 
@@ -113,7 +146,10 @@ async fn pay(traveller: &mut Traveller, checkout: &Value) -> anyhow::Result<()> 
     let started = Instant::now();
     let payment = checkout.pointer("/data/payment").context("checkout gave no payment")?;
     let (status, intent) = traveller.pay_by_card(payment, GOOD_CARD).await?;
-    ensure!(status == StatusCode::OK && text(&intent, "/status")? == "succeeded", "the card was not accepted: {intent}");
+    ensure!(
+        status == StatusCode::OK && text(&intent, "/status")? == "succeeded",
+        "the card was not accepted: {intent}"
+    );
     traveller.note("pay by card", "succeeded at the provider", started);
     Ok(())
 }
@@ -122,15 +158,25 @@ async fn be_declined(traveller: &mut Traveller, checkout: &Value) -> anyhow::Res
     let started = Instant::now();
     let payment = checkout.pointer("/data/payment").context("checkout gave no payment")?;
     let (status, answer) = traveller.pay_by_card(payment, DECLINED_CARD).await?;
-    ensure!(status == StatusCode::PAYMENT_REQUIRED, "the provider accepted a card it should decline: {answer}");
-    traveller.note("pay with a card that is declined", text(&answer, "/error/code")?.to_owned(), started);
+    ensure!(
+        status == StatusCode::PAYMENT_REQUIRED,
+        "the provider accepted a card it should decline: {answer}"
+    );
+    traveller.note(
+        "pay with a card that is declined",
+        text(&answer, "/error/code")?.to_owned(),
+        started,
+    );
 
     let reference = text(checkout, "/data/bookingReference")?;
     wait_for(traveller, reference, "FAILED").await?;
 
     let started = Instant::now();
     let cart = traveller.get("/api/v1/cart").await?;
-    let kept = cart.pointer("/data/items").and_then(Value::as_array).is_some_and(|items| !items.is_empty());
+    let kept = cart
+        .pointer("/data/items")
+        .and_then(Value::as_array)
+        .is_some_and(|items| !items.is_empty());
     ensure!(kept, "a declined card emptied the cart: {cart}");
     traveller.note("the cart is still there", "kept", started);
     Ok(())
@@ -144,7 +190,11 @@ async fn wait_for(traveller: &mut Traveller, reference: &str, status: &str) -> a
             booking.pointer("/data/status").and_then(Value::as_str) == Some(status)
         })
         .await?;
-    traveller.note("the booking changes by webhook and event", format!("{reference} {status}"), started);
+    traveller.note(
+        "the booking changes by webhook and event",
+        format!("{reference} {status}"),
+        started,
+    );
     Ok(())
 }
 
@@ -152,24 +202,38 @@ async fn look_back(traveller: &mut Traveller, reference: &str) -> anyhow::Result
     let started = Instant::now();
     let list = traveller.get("/api/v1/bookings").await?;
     let found = list.pointer("/data").and_then(Value::as_array).is_some_and(|rows| {
-        rows.iter().any(|row| row.get("reference").and_then(Value::as_str) == Some(reference))
+        rows.iter()
+            .any(|row| row.get("reference").and_then(Value::as_str) == Some(reference))
     });
     ensure!(found, "the booking is not in the list: {list}");
     traveller.note("list the bookings", "it is there", started);
 
     let started = Instant::now();
     let answer = traveller
-        .until("/api/v1/users/notifications", "the notification of the confirmed booking", |answer| {
-            let rows = answer.pointer("/data/notifications").and_then(Value::as_array);
-            rows.is_some_and(|rows| rows.iter().any(|row| row.get("type").and_then(Value::as_str) == Some("BOOKING_CONFIRMED")))
-        })
+        .until(
+            "/api/v1/users/notifications",
+            "the notification of the confirmed booking",
+            |answer| {
+                let rows = answer.pointer("/data/notifications").and_then(Value::as_array);
+                rows.is_some_and(|rows| {
+                    rows.iter()
+                        .any(|row| row.get("type").and_then(Value::as_str) == Some("BOOKING_CONFIRMED"))
+                })
+            },
+        )
         .await?;
-    let rows = answer.pointer("/data/notifications").and_then(Value::as_array).map_or(0, Vec::len);
+    let rows = answer
+        .pointer("/data/notifications")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
     traveller.note("read the notifications", format!("{rows} notifications"), started);
 
     let started = Instant::now();
     let cart = traveller.get("/api/v1/cart").await?;
-    let left = cart.pointer("/data/items").and_then(Value::as_array).map_or(0, Vec::len);
+    let left = cart
+        .pointer("/data/items")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
     ensure!(left == 0, "bought lines are still in the cart: {cart}");
     traveller.note("read the cart", "what was bought has left it", started);
     Ok(())
@@ -179,14 +243,33 @@ async fn popular(traveller: &mut Traveller, destination: &str) -> anyhow::Result
     let started = Instant::now();
     let counted = |answer: &Value| {
         let rows = answer.pointer("/popular").and_then(Value::as_array);
-        rows.is_some_and(|rows| rows.iter().any(|row| row.get("bookingCount").and_then(Value::as_f64).is_some_and(|count| count > 0.0)))
+        rows.is_some_and(|rows| {
+            rows.iter().any(|row| {
+                row.get("bookingCount")
+                    .and_then(Value::as_f64)
+                    .is_some_and(|count| count > 0.0)
+            })
+        })
     };
-    let answer = traveller.until("/api/v1/ai/recommendations/popular?limit=50", "a popular destination with a booking", counted).await?;
+    let answer = traveller
+        .until(
+            "/api/v1/ai/recommendations/popular?limit=50",
+            "a popular destination with a booking",
+            counted,
+        )
+        .await?;
     let rows = answer.pointer("/popular").and_then(Value::as_array).map_or(0, Vec::len);
-    traveller.note("popular destinations", format!("{rows} counted, the trip to {destination} among them"), started);
+    traveller.note(
+        "popular destinations",
+        format!("{rows} counted, the trip to {destination} among them"),
+        started,
+    );
     Ok(())
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> anyhow::Result<&'a str> {
-    value.pointer(pointer).and_then(Value::as_str).with_context(|| format!("no text at {pointer} in {value}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .with_context(|| format!("no text at {pointer} in {value}"))
 }

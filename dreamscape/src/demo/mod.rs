@@ -48,7 +48,11 @@ pub struct Step {
 
 /// Walks the journey and prints it. An error names the step that did not end as it should.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let addresses = if options.direct { Addresses::direct(&options.base)? } else { Addresses::one_origin(&options.base) };
+    let addresses = if options.direct {
+        Addresses::direct(&options.base)?
+    } else {
+        Addresses::one_origin(&options.base)
+    };
     let stripe = match options.stripe_api.clone() {
         Some(address) => address,
         None => stripe_of_this_checkout(&options.data).unwrap_or_else(|| "https://api.stripe.com".to_owned()),
@@ -61,7 +65,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     outcome.with_context(|| format!("the journey stopped after {} steps", traveller.steps().len()))?;
     if !options.json {
         let total: f64 = traveller.steps().iter().map(|step| step.millis).sum();
-        println!("\n{} steps, {:.0} ms in all. The traveller has a confirmed booking.", traveller.steps().len(), total);
+        println!(
+            "\n{} steps, {:.0} ms in all. The traveller has a confirmed booking.",
+            traveller.steps().len(),
+            total
+        );
     }
     Ok(())
 }

@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use super::Step;
 
+/// How often the traveller looks whether something has happened: well below every limit.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How often a request that was one too many is sent again.
+const POLITE_RETRIES: u32 = 5;
+
 /// Where each service answers.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -22,14 +27,26 @@ impl Addresses {
     /// Everything through one origin, as a browser does it.
     pub fn one_origin(base: &str) -> Self {
         let base = base.trim_end_matches('/').to_owned();
-        Self { auth: base.clone(), user: base.clone(), voyage: base.clone(), payment: base.clone(), ai: base }
+        Self {
+            auth: base.clone(),
+            user: base.clone(),
+            voyage: base.clone(),
+            payment: base.clone(),
+            ai: base,
+        }
     }
 
     /// Each service on the development port of the contract, on the host of `base`; `AUTH_PORT` and its like move them.
     pub fn direct(base: &str) -> anyhow::Result<Self> {
-        let host = base.split("://").nth(1).and_then(|rest| rest.split([':', '/']).next()).context("the base address has no host")?;
+        let host = base
+            .split("://")
+            .nth(1)
+            .and_then(|rest| rest.split([':', '/']).next())
+            .context("the base address has no host")?;
         let port = |name: &str, default: u16| {
-            let port = shared::config::Reader::from_env().text_now(name).unwrap_or_else(|| default.to_string());
+            let port = shared::config::Reader::from_env()
+                .text_now(name)
+                .unwrap_or_else(|| default.to_string());
             format!("http://{host}:{port}")
         };
         Ok(Self {
@@ -75,7 +92,16 @@ impl Traveller {
             .build()?;
         let stripe = stripe.trim_end_matches('/').to_owned();
         let steps = Vec::new();
-        Ok(Self { http, addresses, stripe, patience, prints, bearer: None, cookies: Vec::new(), steps })
+        Ok(Self {
+            http,
+            addresses,
+            stripe,
+            patience,
+            prints,
+            bearer: None,
+            cookies: Vec::new(),
+            steps,
+        })
     }
 
     /// The steps so far.
@@ -90,16 +116,28 @@ impl Traveller {
 
     /// Notes a step; `seen` is what a reader of the table wants to know.
     pub fn note(&mut self, what: &str, seen: impl Into<String>, started: Instant) {
-        let step = Step { what: what.to_owned(), seen: seen.into(), millis: started.elapsed().as_secs_f64() * 1_000.0 };
+        let step = Step {
+            what: what.to_owned(),
+            seen: seen.into(),
+            millis: started.elapsed().as_secs_f64() * 1_000.0,
+        };
         if self.prints {
-            println!("{:>3}  {:<44} {:>8.1} ms  {}", self.steps.len() + 1, step.what, step.millis, step.seen);
+            println!(
+                "{:>3}  {:<44} {:>8.1} ms  {}",
+                self.steps.len() + 1,
+                step.what,
+                step.millis,
+                step.seen
+            );
         }
         self.steps.push(step);
     }
 
     /// `GET`; anything but 200 is an error with the body.
     pub async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
-        self.call(Method::GET, path, None).await.and_then(|(status, body)| expect(StatusCode::OK, status, body, path))
+        self.call(Method::GET, path, None)
+            .await
+            .and_then(|(status, body)| expect(StatusCode::OK, status, body, path))
     }
 
     /// `POST` with a JSON body; any other status than `wanted` is an error.
@@ -116,16 +154,28 @@ impl Traveller {
             if done(&answer) {
                 return Ok(answer);
             }
-            ensure!(Instant::now() < deadline, "{what} did not happen within {} s; last seen: {answer}", self.patience.as_secs());
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            ensure!(
+                Instant::now() < deadline,
+                "{what} did not happen within {} s; last seen: {answer}",
+                self.patience.as_secs()
+            );
+            tokio::time::sleep(ASK_AGAIN).await;
         }
     }
 
     /// The card form: what the provider's script in the browser sends, with the publishable key and the client secret.
     pub async fn pay_by_card(&mut self, payment: &Value, number: &str) -> anyhow::Result<(StatusCode, Value)> {
-        let text = |name: &str| payment.get(name).and_then(Value::as_str).with_context(|| format!("checkout gave no {name}"));
+        let text = |name: &str| {
+            payment
+                .get(name)
+                .and_then(Value::as_str)
+                .with_context(|| format!("checkout gave no {name}"))
+        };
         let (intent, secret, key) = (text("paymentIntentId")?, text("clientSecret")?, text("publishableKey")?);
-        ensure!(key.starts_with("pk_test_"), "the demo pays with test cards only, and the platform has a live key");
+        ensure!(
+            key.starts_with("pk_test_"),
+            "the demo pays with test cards only, and the platform has a live key"
+        );
         let form = [
             ("key", key),
             ("client_secret", secret),
@@ -137,42 +187,87 @@ impl Traveller {
             ("return_url", "https://dreamscape.invalid/payment/confirmation"),
         ];
         let url = format!("{}/v1/payment_intents/{intent}/confirm", self.stripe);
-        let response = self.http.post(&url).form(&form).send().await.with_context(|| format!("cannot reach {url}"))?;
+        let response = self
+            .http
+            .post(&url)
+            .form(&form)
+            .send()
+            .await
+            .with_context(|| format!("cannot reach {url}"))?;
         let status = response.status();
         Ok((status, response.json().await.unwrap_or_else(|_| json!({}))))
     }
 
+    /// Sends a request; when it is one too many (429) waits as long as told and sends it again.
     async fn call(&mut self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+        let mut patience = POLITE_RETRIES;
+        loop {
+            let (answer, wait) = self.send(method.clone(), path, body.clone()).await?;
+            if answer.0 != StatusCode::TOO_MANY_REQUESTS || patience == 0 {
+                return Ok(answer);
+            }
+            patience -= 1;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<((StatusCode, Value), Duration)> {
         let url = format!("{}{path}", self.addresses.of(path));
         let mut request = self.http.request(method.clone(), &url);
         if let Some(bearer) = &self.bearer {
             request = request.bearer_auth(bearer);
         }
         if !self.cookies.is_empty() {
-            let jar: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            request = request.header("cookie", jar.join("; ")).header("sec-fetch-site", "same-origin");
+            let jar: Vec<String> = self
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            request = request
+                .header("cookie", jar.join("; "))
+                .header("sec-fetch-site", "same-origin");
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.with_context(|| format!("{method} {url}: no answer; does the platform run (make run)?"))?;
-        let set: Vec<String> =
-            response.headers().get_all("set-cookie").iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("{method} {url}: no answer; does the platform run (make run)?"))?;
+        let set: Vec<String> = response
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .collect();
         for cookie in set {
             self.keep(&cookie);
         }
         let status = response.status();
+        let seconds = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
         let answer = if text.is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(&text).with_context(|| format!("{method} {path} answered {status} with something else than JSON"))?
+            serde_json::from_str(&text)
+                .with_context(|| format!("{method} {path} answered {status} with something else than JSON"))?
         };
-        Ok((status, answer))
+        Ok(((status, answer), Duration::from_secs(seconds.unwrap_or(1))))
     }
 
     fn keep(&mut self, cookie: &str) {
-        let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else { return };
+        let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else {
+            return;
+        };
         self.cookies.retain(|(known, _)| known != name);
         if !value.is_empty() {
             self.cookies.push((name.to_owned(), value.to_owned()));

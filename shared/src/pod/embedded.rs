@@ -22,12 +22,19 @@ pub fn start<'a>(reader: &'a mut Reader, pod: &'static str) -> BoxFuture<'a, any
 }
 
 async fn embed(reader: &mut Reader, pod: &'static str) -> anyhow::Result<Kept> {
-    let data_dir = reader.text_now("DREAMSCAPE_DATA").map_or_else(default_data_dir, PathBuf::from);
+    let data_dir = reader
+        .text_now("DREAMSCAPE_DATA")
+        .map_or_else(default_data_dir, PathBuf::from);
     let mut request = Request::new(pod, data_dir);
     request.need = missing(reader);
     request.topics = Topic::ALL
         .into_iter()
-        .flat_map(|topic| [(topic.name().to_owned(), topic.development_partitions()), (topic.dead_letters(), 1)])
+        .flat_map(|topic| {
+            [
+                (topic.name().to_owned(), topic.development_partitions()),
+                (topic.dead_letters(), 1),
+            ]
+        })
         .collect();
     let payment_port = reader.text_now("PAYMENT_PORT").unwrap_or_else(|| "3004".to_owned());
     let takes_webhooks = pod == "business-pod" && request.need.contains(&Need::Stripe);
@@ -48,5 +55,9 @@ fn missing(reader: &Reader) -> BTreeSet<Need> {
         (Need::S3, reader.is_set("S3_ENDPOINT")),
         (Need::Stripe, reader.is_set("STRIPE_SECRET_KEY")),
     ];
-    needs.into_iter().filter(|(_, is_set)| !is_set).map(|(need, _)| need).collect()
+    needs
+        .into_iter()
+        .filter(|(_, is_set)| !is_set)
+        .map(|(need, _)| need)
+        .collect()
 }

@@ -47,8 +47,19 @@ impl fmt::Debug for Subject {
 
 impl Subject {
     /// The subject of a request. Without the kit around the router there is no address; then all share one bucket.
-    async fn of(&self, address: Option<ClientAddress>, method: &Method, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
-        let by_address = || format!("ip:{}", address.map(|address| address.limit_subject()).unwrap_or_default());
+    async fn of(
+        &self,
+        address: Option<ClientAddress>,
+        method: &Method,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<String> {
+        let by_address = || {
+            format!(
+                "ip:{}",
+                address.map(|address| address.limit_subject()).unwrap_or_default()
+            )
+        };
         match self {
             Self::Address => Some(by_address()),
             Self::Caller(authenticator) => match authenticator.0.user(method, headers).await {
@@ -77,13 +88,20 @@ impl Limits {
 
 impl From<Rule> for Limits {
     fn from(rule: Rule) -> Self {
-        Self { reads: rule, writes: rule }
+        Self {
+            reads: rule,
+            writes: rule,
+        }
     }
 }
 
 /// Limits the routes it is put around: `router.layer(limit::layer(limiter, limits, Subject::Caller(authenticator)))`.
 pub fn layer(limiter: RateLimiter, limits: impl Into<Limits>, subject: Subject) -> LimitLayer {
-    LimitLayer(Arc::new(Rules { limiter, limits: limits.into(), subject }))
+    LimitLayer(Arc::new(Rules {
+        limiter,
+        limits: limits.into(),
+        subject,
+    }))
 }
 
 /// See [`layer`].
@@ -110,7 +128,10 @@ impl<S> Layer<S> for LimitLayer {
     type Service = LimitService<S>;
 
     fn layer(&self, inner: S) -> LimitService<S> {
-        LimitService { rules: Arc::clone(&self.0), inner }
+        LimitService {
+            rules: Arc::clone(&self.0),
+            inner,
+        }
     }
 }
 
@@ -141,9 +162,13 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let decision = rules.decide(parts.method.clone(), &parts.headers, &parts.extensions).await;
+            let decision = rules
+                .decide(parts.method.clone(), &parts.headers, &parts.extensions)
+                .await;
             let request = Request::from_parts(parts, body);
-            let Some(decision) = decision else { return inner.call(request).await };
+            let Some(decision) = decision else {
+                return inner.call(request).await;
+            };
             match decision.into_result() {
                 Err(refusal) => Ok(refusal.into_response()),
                 Ok(decision) => {
@@ -168,7 +193,12 @@ pub struct ListenerLimit {
 impl ListenerLimit {
     /// A limit for all routes but health.
     pub fn new(limiter: RateLimiter, rule: Rule, subject: Subject) -> Self {
-        Self { limiter, rule, subject, legacy_headers: false }
+        Self {
+            limiter,
+            rule,
+            subject,
+            legacy_headers: false,
+        }
     }
 
     /// Also sends `X-RateLimit-*`, as the gateway always did (core §1.10).
@@ -183,10 +213,19 @@ impl ListenerLimit {
 impl Admission for ListenerLimit {
     async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError> {
         // for counting it does not matter whether a cookie may be used with the request's own method
-        let subject = self.subject.of(Some(client), &Method::GET, headers, &Extensions::new()).await;
-        let Some(subject) = subject else { return Ok(HeaderMap::new()) };
+        let subject = self
+            .subject
+            .of(Some(client), &Method::GET, headers, &Extensions::new())
+            .await;
+        let Some(subject) = subject else {
+            return Ok(HeaderMap::new());
+        };
         let decision = self.limiter.check(&self.rule, &subject).await;
-        let legacy = if self.legacy_headers { Some(decision.legacy_headers()) } else { None };
+        let legacy = if self.legacy_headers {
+            Some(decision.legacy_headers())
+        } else {
+            None
+        };
         match decision.into_result() {
             Ok(decision) => {
                 let mut told: HeaderMap = decision.headers().into_iter().collect();
