@@ -13,6 +13,7 @@ mod accounts;
 mod events;
 mod hostile;
 mod notifications;
+mod openapi;
 mod pods;
 mod refresh;
 mod sessions;
