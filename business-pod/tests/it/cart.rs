@@ -1,6 +1,10 @@
 //! Carts over HTTP (contract: voyage §4.7, §2.1, §7.4).
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on stops"
+)]
 
 use chrono::TimeDelta;
 use reqwest::Method;
