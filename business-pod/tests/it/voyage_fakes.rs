@@ -1,7 +1,5 @@
 //! What stands beside voyage in its tests: a payment service that a test plays, and a supply that it can bend.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
-
 use std::{
     collections::HashMap,
     sync::{

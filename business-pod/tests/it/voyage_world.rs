@@ -1,11 +1,5 @@
 //! Voyage over real HTTP and a real database, and the travellers who call it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on stops"
-)]
-
 use std::{sync::Arc, time::Duration};
 
 use business_pod::{
