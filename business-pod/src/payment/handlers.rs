@@ -373,7 +373,11 @@ async fn carry_out(
                 "The payment is not waiting for a payment method",
             )));
         }
-        Some(method) => state.payments.confirm_with(payment, method, return_url).await.map_err(refuse)?,
+        Some(method) => state
+            .payments
+            .confirm_with(payment, method, return_url)
+            .await
+            .map_err(refuse)?,
         None => state.payments.look(payment).await.map_err(refuse)?,
     };
     Ok(Json(Success::of(Confirmed::of(&payment, next_action))).into_response())

@@ -4,6 +4,7 @@ mod app;
 mod bookings;
 mod cart;
 mod checkout;
+mod faults;
 mod payment;
 mod saga;
 mod voyage_world;

@@ -20,12 +20,24 @@ const WEBHOOK: &str = "/api/v1/payment/webhook";
 
 /// The newest event of a type about an intent, as Stripe would send it.
 fn event(app: &TestApp, kind: &str) -> Value {
-    app.stripe.events().into_iter().rev().find(|event| event["type"] == kind).unwrap()
+    app.stripe
+        .events()
+        .into_iter()
+        .rev()
+        .find(|event| event["type"] == kind)
+        .unwrap()
 }
 
 /// An app that hears nothing from Stripe but what the test delivers, and a paid payment in it.
 async fn paid_but_unheard(pool: PgPool) -> (TestApp, Started) {
-    let app = TestApp::start_with(pool, Setup { webhooks: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            webhooks: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let started = ada.starts(&ada.books(PRICE)).await;
     app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
@@ -78,18 +90,30 @@ async fn events_that_stripe_repeats_reorders_and_missigns_end_in_one_payment(poo
     }
     assert_eq!(app.published(Some(Topic::PaymentCompleted)).await.len(), 2);
     assert_eq!(app.balances().await["psp:stripe:clearing"], 2 * PRICE);
-    assert!(webhooks.attempts().iter().any(|attempt| attempt.status == Some(400)), "a bad signature was refused");
+    assert!(
+        webhooks.attempts().iter().any(|attempt| attempt.status == Some(400)),
+        "a bad signature was refused"
+    );
 }
 
 #[sqlx::test(migrations = false)]
 async fn a_failure_that_arrives_after_the_success_changes_nothing(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { webhooks: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            webhooks: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let ada = app.traveller();
     let started = ada.starts(&ada.books(PRICE)).await;
     app.stripe.pay_in_browser(&started.secret, BAD_CARD).await.unwrap();
     app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
     app.deliver(&event(&app, "payment_intent.succeeded")).await.expect(200);
-    app.deliver(&event(&app, "payment_intent.payment_failed")).await.expect(200);
+    app.deliver(&event(&app, "payment_intent.payment_failed"))
+        .await
+        .expect(200);
     app.becomes(&started.intent, "SUCCEEDED").await;
     assert_eq!(app.story().await, ["initiated", "completed"]);
 }
@@ -100,7 +124,10 @@ async fn unproven_requests_are_refused_in_the_order_of_the_contract(pool: PgPool
     let body = event(&app, "payment_intent.succeeded").to_string();
     let now = shared::sources::Clock::now(&*app.clock).timestamp();
     let send = |signature: Option<String>, content_type: &'static str, body: String| {
-        let mut request = app.request(Method::POST, WEBHOOK).header("content-type", content_type).body(body);
+        let mut request = app
+            .request(Method::POST, WEBHOOK)
+            .header("content-type", content_type)
+            .body(body);
         if let Some(signature) = signature {
             request = request.header("stripe-signature", signature);
         }
@@ -111,8 +138,16 @@ async fn unproven_requests_are_refused_in_the_order_of_the_contract(pool: PgPool
 
     let answer = send(None, "text/plain", body.clone()).await.expect(400);
     assert_eq!(answer.body["error"], "Missing stripe-signature header");
-    let answer = send(sign("whsec_wrong", now), "text/plain", body.clone()).await.expect(400);
-    assert_eq!((&answer.body["error"], &answer.body["message"]), (&json!("Invalid request body"), &json!("Webhook endpoint expects raw body")));
+    let answer = send(sign("whsec_wrong", now), "text/plain", body.clone())
+        .await
+        .expect(400);
+    assert_eq!(
+        (&answer.body["error"], &answer.body["message"]),
+        (
+            &json!("Invalid request body"),
+            &json!("Webhook endpoint expects raw body")
+        )
+    );
     let unprefixed = secret.trim_start_matches("whsec_");
     let forgeries = [
         sign("whsec_wrong", now),
@@ -123,17 +158,28 @@ async fn unproven_requests_are_refused_in_the_order_of_the_contract(pool: PgPool
         Some(String::new()),
     ];
     for signature in forgeries {
-        let answer = send(signature.clone(), "application/json", body.clone()).await.expect(400);
+        let answer = send(signature.clone(), "application/json", body.clone())
+            .await
+            .expect(400);
         assert_eq!(answer.body["error"], "Webhook processing failed", "{signature:?}");
         assert_eq!(answer.body["details"], "signature verification failed");
     }
-    let answer = send(sign(secret, now), "application/json", body.replace("succeeded", "succeedet")).await;
+    let answer = send(
+        sign(secret, now),
+        "application/json",
+        body.replace("succeeded", "succeedet"),
+    )
+    .await;
     assert_eq!(answer.status, 400, "another body under the same signature");
-    send(sign(secret, now), "application/json", "x".repeat(1024 * 1024 + 1)).await.refused(413, "PAYLOAD_TOO_LARGE");
+    send(sign(secret, now), "application/json", "x".repeat(1024 * 1024 + 1))
+        .await
+        .refused(413, "PAYLOAD_TOO_LARGE");
     app.becomes(&started.intent, "PENDING").await;
     assert_eq!(app.one("select count(*)::text from payment.webhook_inbox").await, "0");
 
-    send(sign(secret, now), "application/json; charset=utf-8", body.clone()).await.expect(200);
+    send(sign(secret, now), "application/json; charset=utf-8", body.clone())
+        .await
+        .expect(200);
     app.becomes(&started.intent, "SUCCEEDED").await;
 }
 
@@ -143,13 +189,25 @@ async fn an_event_of_almost_a_megabyte_is_taken(pool: PgPool) {
     let padding = "x".repeat(1000 * 1024);
     let large = json!({ "id": "evt_large", "type": "customer.created", "created": 1, "data": { "object": { "pad": padding } } });
     app.deliver(&large).await.expect(200);
-    assert_eq!(app.one("select status::text from payment.webhook_inbox").await, "IGNORED");
+    assert_eq!(
+        app.one("select status::text from payment.webhook_inbox").await,
+        "IGNORED"
+    );
 }
 
 #[sqlx::test(migrations = false)]
 async fn without_a_secret_webhooks_are_refused_as_unavailable(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { configured: false, ..Setup::default() }).await;
-    app.deliver(&json!({ "id": "evt_1" })).await.refused(503, "PAYMENT_UNAVAILABLE");
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            configured: false,
+            ..Setup::default()
+        },
+    )
+    .await;
+    app.deliver(&json!({ "id": "evt_1" }))
+        .await
+        .refused(503, "PAYMENT_UNAVAILABLE");
 }
 
 #[sqlx::test(migrations = false)]
@@ -161,7 +219,10 @@ async fn money_that_does_not_match_the_booking_is_flagged_and_confirms_nothing(p
     app.becomes(&started.intent, "SUCCEEDED").await;
     assert_eq!(app.story().await, ["initiated"]);
     let view = app.payments.status(&started.intent, false).await.unwrap().unwrap();
-    assert_eq!((view.status, view.review.as_deref()), (Status::Succeeded, Some("amount_mismatch")));
+    assert_eq!(
+        (view.status, view.review.as_deref()),
+        (Status::Succeeded, Some("amount_mismatch"))
+    );
     assert!(!view.pays(view.booking, view.user, view.amount));
 }
 
@@ -206,7 +267,11 @@ async fn an_event_that_cannot_be_applied_is_parked_and_tried_again(pool: PgPool)
     foreign["data"]["object"]["id"] = json!("pi_foreign");
     foreign["data"]["object"]["metadata"] = json!({});
     app.deliver(&foreign).await.expect(200);
-    assert_eq!(app.one("select count(*)::text from payment.webhook_inbox where status = 'PARKED'").await, "2");
+    assert_eq!(
+        app.one("select count(*)::text from payment.webhook_inbox where status = 'PARKED'")
+            .await,
+        "2"
+    );
     app.becomes(&started.intent, "PENDING").await;
 
     // the row that the foreign event was about turns up
@@ -218,7 +283,11 @@ async fn an_event_that_cannot_be_applied_is_parked_and_tried_again(pool: PgPool)
     app.later(TimeDelta::minutes(2));
     assert_eq!(app.payments.round().await.unwrap().unparked, 1);
     app.becomes(&started.intent, "SUCCEEDED").await;
-    assert_eq!(app.one("select event_id from payment.webhook_inbox where status = 'PARKED'").await, "evt_live");
+    assert_eq!(
+        app.one("select event_id from payment.webhook_inbox where status = 'PARKED'")
+            .await,
+        "evt_live"
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -240,7 +309,10 @@ async fn refunds_made_at_stripe_are_taken_over(pool: PgPool) {
     refund("45000").await;
     app.deliver(&event(&app, "charge.refunded")).await.expect(200);
     app.becomes(&started.intent, "REFUNDED").await;
-    assert_eq!(app.story().await, ["initiated", "completed", "partial.refund", "refunded"]);
+    assert_eq!(
+        app.story().await,
+        ["initiated", "completed", "partial.refund", "refunded"]
+    );
     assert!(app.balances().await.values().all(|balance| *balance == 0));
 }
 
@@ -267,11 +339,26 @@ async fn the_database_refuses_what_the_model_would_never_do(pool: PgPool) {
     let (app, _) = paid_but_unheard(pool).await;
     app.deliver(&event(&app, "payment_intent.succeeded")).await.expect(200);
     let forbidden = [
-        ("update payment.payment_transactions set status = 'PENDING'", "payment_transactions_status_guard"),
-        ("update payment.payment_transactions set status = 'REFUNDED'", "payment_transactions_status_guard"),
-        ("update payment.payment_transactions set amount_minor = 1", "payment_transactions_identity_guard"),
-        ("update payment.payment_transactions set reserved_minor = 45051", "payment_transactions_refund_check"),
-        ("update payment.ledger_entries set minor = 1", "ledger_entries_append_only"),
+        (
+            "update payment.payment_transactions set status = 'PENDING'",
+            "payment_transactions_status_guard",
+        ),
+        (
+            "update payment.payment_transactions set status = 'REFUNDED'",
+            "payment_transactions_status_guard",
+        ),
+        (
+            "update payment.payment_transactions set amount_minor = 1",
+            "payment_transactions_identity_guard",
+        ),
+        (
+            "update payment.payment_transactions set reserved_minor = 45051",
+            "payment_transactions_refund_check",
+        ),
+        (
+            "update payment.ledger_entries set minor = 1",
+            "ledger_entries_append_only",
+        ),
         ("delete from payment.ledger_entries", "ledger_entries_append_only"),
         ("truncate payment.ledger_entries", "ledger_entries_append_only"),
         (
@@ -283,7 +370,11 @@ async fn the_database_refuses_what_the_model_would_never_do(pool: PgPool) {
     ];
     for (sql, constraint) in forbidden {
         let error = sqlx::raw_sql(sql).execute(&app.pool).await.unwrap_err();
-        assert_eq!(shared::db::violated_constraint(&error), Some(constraint), "{sql}: {error}");
+        assert_eq!(
+            shared::db::violated_constraint(&error),
+            Some(constraint),
+            "{sql}: {error}"
+        );
     }
 }
 
@@ -319,10 +410,20 @@ fn runner() -> TestRunner {
 
 #[sqlx::test(migrations = false)]
 async fn whatever_happens_in_whatever_order_the_books_balance_and_agree_with_stripe(pool: PgPool) {
-    let app = TestApp::start_with(pool, Setup { webhooks: false, ..Setup::default() }).await;
+    let app = TestApp::start_with(
+        pool,
+        Setup {
+            webhooks: false,
+            ..Setup::default()
+        },
+    )
+    .await;
     let mut runner = runner();
     for _ in 0..12 {
-        let steps = prop::collection::vec(step(), 4..16).new_tree(&mut runner).unwrap().current();
+        let steps = prop::collection::vec(step(), 4..16)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
         let ada = app.traveller();
         let booking = ada.books(PRICE);
         let mut started: Option<Started> = None;
@@ -349,10 +450,17 @@ async fn whatever_happens_in_whatever_order_the_books_balance_and_agree_with_str
                     app.payments.round().await.unwrap();
                 }
                 (_, None) => {}
-                (Step::PayWell, Some(payment)) => drop(app.stripe.pay_in_browser(&payment.secret, GOOD_CARD).await.unwrap()),
-                (Step::PayBadly, Some(payment)) => drop(app.stripe.pay_in_browser(&payment.secret, BAD_CARD).await.unwrap()),
+                (Step::PayWell, Some(payment)) => {
+                    drop(app.stripe.pay_in_browser(&payment.secret, GOOD_CARD).await.unwrap())
+                }
+                (Step::PayBadly, Some(payment)) => {
+                    drop(app.stripe.pay_in_browser(&payment.secret, BAD_CARD).await.unwrap())
+                }
                 (Step::Cancel, Some(payment)) => {
-                    app.payments.cancel(&payment.intent, CancelReason::Abandoned).await.unwrap();
+                    app.payments
+                        .cancel(&payment.intent, CancelReason::Abandoned)
+                        .await
+                        .unwrap();
                 }
                 (Step::Refund(amount), Some(payment)) => {
                     let refund = Refund {
@@ -385,7 +493,12 @@ async fn agrees_with_stripe(app: &TestApp, steps: &[Step]) {
         let ours = app.payments.status(intent, false).await.unwrap().unwrap();
         let charges = app.stripe.paid_charges_of(intent).len();
         assert!(charges <= 1, "{steps:?}: {charges} charges");
-        let returned: i64 = app.stripe.refunds_of(intent).iter().map(|refund| refund["amount"].as_i64().unwrap()).sum();
+        let returned: i64 = app
+            .stripe
+            .refunds_of(intent)
+            .iter()
+            .map(|refund| refund["amount"].as_i64().unwrap())
+            .sum();
         let received = theirs["amount_received"].as_i64().unwrap();
         clearing += received - returned;
         assert_eq!(ours.refunded, returned, "{steps:?}");
@@ -395,12 +508,25 @@ async fn agrees_with_stripe(app: &TestApp, steps: &[Step]) {
             "canceled" => &[Status::Canceled],
             _ => &[Status::Pending, Status::Failed],
         };
-        assert!(expected.contains(&ours.status), "{steps:?}: {} at Stripe, {} here", theirs["status"], ours.status);
+        assert!(
+            expected.contains(&ours.status),
+            "{steps:?}: {} at Stripe, {} here",
+            theirs["status"],
+            ours.status
+        );
         let completed = app.published(Some(Topic::PaymentCompleted)).await;
         let told = completed.iter().filter(|event| event.key == intent).count();
         assert_eq!(told, charges, "{steps:?}");
     }
-    assert_eq!(app.balances().await.get("psp:stripe:clearing").copied().unwrap_or_default(), clearing, "{steps:?}");
+    assert_eq!(
+        app.balances()
+            .await
+            .get("psp:stripe:clearing")
+            .copied()
+            .unwrap_or_default(),
+        clearing,
+        "{steps:?}"
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -419,17 +545,39 @@ async fn no_body_however_strange_is_answered_with_a_5xx(pool: PgPool) {
         Just(json!([])),
     ];
     let places = prop::sample::select(vec![
-        "/id", "/type", "/created", "/livemode", "/data", "/data/object", "/data/object/id", "/data/object/status",
-        "/data/object/amount_received", "/data/object/currency", "/data/object/metadata",
-        "/data/object/metadata/transactionId", "/data/object/latest_charge", "/data/object/last_payment_error",
+        "/id",
+        "/type",
+        "/created",
+        "/livemode",
+        "/data",
+        "/data/object",
+        "/data/object/id",
+        "/data/object/status",
+        "/data/object/amount_received",
+        "/data/object/currency",
+        "/data/object/metadata",
+        "/data/object/metadata/transactionId",
+        "/data/object/latest_charge",
+        "/data/object/last_payment_error",
     ]);
     let kinds = prop::sample::select(vec![
-        "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled", "charge.refunded",
-        "refund.updated", "anything",
+        "payment_intent.succeeded",
+        "payment_intent.payment_failed",
+        "payment_intent.canceled",
+        "charge.refunded",
+        "refund.updated",
+        "anything",
     ]);
     let mutation = (kinds, prop::collection::vec((places, leaf.clone()), 1..4), "[a-z]{8}");
     let create = prop::collection::btree_map(
-        prop::sample::select(vec!["amount", "currency", "bookingId", "bookingReference", "userId", "metadata"]),
+        prop::sample::select(vec![
+            "amount",
+            "currency",
+            "bookingId",
+            "bookingReference",
+            "userId",
+            "metadata",
+        ]),
         prop_oneof![leaf, Just(json!(PRICE)), Just(json!("eur")), Just(json!("BOOK"))],
         0..7,
     );
@@ -450,7 +598,10 @@ async fn no_body_however_strange_is_answered_with_a_5xx(pool: PgPool) {
         let body = serde_json::to_value(create.new_tree(&mut runner).unwrap().current()).unwrap();
         let answer = ada.post("/api/v1/payment/create-intent", &body).await;
         assert!(answer.status < 500, "{body}: {}", answer.body);
-        let bytes = prop::collection::vec(any::<u8>(), 0..200).new_tree(&mut runner).unwrap().current();
+        let bytes = prop::collection::vec(any::<u8>(), 0..200)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
         let answer = app.deliver_bytes(bytes).await;
         assert_eq!(answer.status, 400, "{}", answer.body);
     }
@@ -461,8 +612,14 @@ async fn while_the_database_is_away_stripe_is_told_to_come_again(pool: PgPool) {
     let (app, started) = paid_but_unheard(pool).await;
     let succeeded = event(&app, "payment_intent.succeeded");
     // another session holds the payment for longer than the handler waits
-    let mut tx = shared::db::Db::<business_pod::payment::Payment>::new(app.pool.clone()).begin().await.unwrap();
-    sqlx::query("select 1 from payment.payment_transactions for update").execute(&mut *tx).await.unwrap();
+    let mut tx = shared::db::Db::<business_pod::payment::Payment>::new(app.pool.clone())
+        .begin()
+        .await
+        .unwrap();
+    sqlx::query("select 1 from payment.payment_transactions for update")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     let answer = app.deliver(&succeeded).await.expect(500);
     assert_eq!(answer.body["error"], "Webhook processing failed");
     tx.rollback().await.unwrap();
@@ -474,7 +631,10 @@ async fn while_the_database_is_away_stripe_is_told_to_come_again(pool: PgPool) {
 #[sqlx::test(migrations = false)]
 async fn secrets_never_reach_the_log_and_what_happens_is_counted(pool: PgPool) {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
     let guard = tracing::subscriber::set_default(subscriber);
     let metrics = shared::telemetry::Metrics::current();
     let app = TestApp::start(pool).await;
@@ -484,20 +644,35 @@ async fn secrets_never_reach_the_log_and_what_happens_is_counted(pool: PgPool) {
     app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
     app.becomes(&started.intent, "SUCCEEDED").await;
     app.deliver(&json!({ "id": "x" })).await;
-    tokio::time::timeout(Duration::from_secs(20), app.quiet()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), app.quiet())
+        .await
+        .unwrap();
     drop(guard);
 
     let text = log.text();
     assert!(text.contains(&started.intent), "the log speaks of the payment");
-    let secrets = [app.stripe.secret_key(), app.stripe.webhook_secret(), started.secret.as_str(), "v1="];
+    let secrets = [
+        app.stripe.secret_key(),
+        app.stripe.webhook_secret(),
+        started.secret.as_str(),
+        "v1=",
+    ];
     // the double itself may speak of what it does; only our own lines count
-    for line in text.lines().filter(|line| line.contains("business_pod") || line.contains("shared")) {
+    for line in text
+        .lines()
+        .filter(|line| line.contains("business_pod") || line.contains("shared"))
+    {
         for secret in secrets {
             assert!(!line.contains(secret), "{line}");
         }
     }
     let rendered = metrics.render();
-    for name in ["payment_webhook_total", "payment_intents_total", "external_api_requests_total", "dreamscape_payments_total"] {
+    for name in [
+        "payment_webhook_total",
+        "payment_intents_total",
+        "external_api_requests_total",
+        "dreamscape_payments_total",
+    ] {
         assert!(rendered.contains(name), "no {name}");
     }
 }
