@@ -174,6 +174,9 @@ pub enum PaymentError {
     /// Not in a state from which it can be cancelled, refunded or confirmed.
     #[error("not possible in the payment's present state: {0}")]
     WrongState(&'static str),
+    /// Stripe does not take what the caller gave (an unknown payment method).
+    #[error("not accepted: {0}")]
+    Refused(&'static str),
     /// More than is left, or not a positive amount.
     #[error("the refund's amount is not between 1 and what is left")]
     InvalidRefundAmount,

@@ -337,7 +337,7 @@ pub async fn confirm(State(state): State<PaymentState>, call: Call) -> Result<Re
     let subject = format!("user:{}", caller.user);
     let decision = state.limits.write(&subject).await?;
     let confirm = Confirm::parse(&call.body)?;
-    check_return_url(&state, confirm.return_url.as_deref())?;
+    let return_url = return_url(&state, confirm.return_url.as_deref())?;
     let payment = owned(&state, &caller, &confirm.intent).await?;
     let scope = Scope::new(subject, Method::POST, "/api/v1/payment/confirm");
     let hash = BodyHash::of_value(&call.body);
@@ -350,7 +350,7 @@ pub async fn confirm(State(state): State<PaymentState>, call: Call) -> Result<Re
                 call.key,
                 &scope,
                 hash,
-                || carry_out(&state, &payment, &confirm),
+                || carry_out(&state, &payment, &confirm, &return_url),
             )
             .await
         }
@@ -360,7 +360,12 @@ pub async fn confirm(State(state): State<PaymentState>, call: Call) -> Result<Re
     Ok(response)
 }
 
-async fn carry_out(state: &PaymentState, payment: &Transaction, confirm: &Confirm) -> Result<Response, ApiError> {
+async fn carry_out(
+    state: &PaymentState,
+    payment: &Transaction,
+    confirm: &Confirm,
+    return_url: &str,
+) -> Result<Response, ApiError> {
     let refuse = |error| responses::refusal("Failed to confirm payment", error);
     let (payment, next_action) = match &confirm.method {
         Some(_) if !matches!(payment.status, Status::Pending | Status::Failed) => {
@@ -370,7 +375,7 @@ async fn carry_out(state: &PaymentState, payment: &Transaction, confirm: &Confir
         }
         Some(method) => state
             .payments
-            .confirm_with(payment, method, confirm.return_url.as_deref())
+            .confirm_with(payment, method, return_url)
             .await
             .map_err(refuse)?,
         None => state.payments.look(payment).await.map_err(refuse)?,
@@ -378,12 +383,15 @@ async fn carry_out(state: &PaymentState, payment: &Transaction, confirm: &Confir
     Ok(Json(Success::of(Confirmed::of(&payment, next_action))).into_response())
 }
 
-/// The bank sends the traveller back to us and nowhere else.
-fn check_return_url(state: &PaymentState, url: Option<&str>) -> Result<(), ApiError> {
-    let Some(url) = url else { return Ok(()) };
+/// Where the bank sends the traveller back to: to us and nowhere else.
+fn return_url(state: &PaymentState, asked: Option<&str>) -> Result<String, ApiError> {
+    let Some(url) = asked else {
+        let own = state.origins.first().map_or("", String::as_str).trim_end_matches('/');
+        return Ok(format!("{own}/payment/confirmation"));
+    };
     let origin = Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
     if origin.is_some_and(|origin| state.origins.iter().any(|own| own.trim_end_matches('/') == origin)) {
-        return Ok(());
+        return Ok(url.to_owned());
     }
     Err(ApiError::bad_request("Invalid returnUrl").with_detail("returnUrl must be on one of our own origins"))
 }

@@ -287,22 +287,26 @@ impl Payments {
         &self,
         payment: &Transaction,
         method: &str,
-        return_url: Option<&str>,
+        return_url: &str,
     ) -> Result<(Transaction, Option<serde_json::Value>), PaymentError> {
         let stripe = self.stripe()?;
         let Some(intent) = &payment.intent else {
             return Err(PaymentError::NotFound);
         };
-        let confirmed = stripe.confirm_intent(intent, method, return_url).await;
-        if matches!(&confirmed, Err(StripeError::Card(_)) | Ok(_)) {
-            let settled = self.refresh(payment).await?;
-            let answer = confirmed?;
-            return Ok((settled, answer.next_action.filter(|action| !action.is_null())));
+        match stripe.confirm_intent(intent, method, return_url).await {
+            Ok(confirmed) => {
+                let settled = self.refresh(payment).await?;
+                Ok((settled, confirmed.next_action.filter(|action| !action.is_null())))
+            }
+            Err(declined @ StripeError::Card(_)) => {
+                self.refresh(payment).await?;
+                Err(declined.into())
+            }
+            Err(StripeError::Parameter { .. } | StripeError::Missing) => {
+                Err(PaymentError::Refused("This payment method cannot be used"))
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(confirmed.err().map_or_else(
-            || PaymentError::internal(anyhow::anyhow!("no answer")),
-            PaymentError::from,
-        ))
     }
 }
 

@@ -134,6 +134,7 @@ pub fn refusal(title: &'static str, error: PaymentError) -> ApiError {
         )
         .with_detail("A payment for this booking was taken or is in progress"),
         PaymentError::NotChargeable(why) => ApiError::bad_request("Invalid amount").with_detail(why),
+        PaymentError::Refused(why) => ApiError::bad_request(title).with_detail(why),
         PaymentError::WrongState(why) => ApiError::conflict("INVALID_STATE", title).with_detail(why),
         PaymentError::InvalidRefundAmount => ApiError::bad_request("Invalid amount")
             .with_code("INVALID_REFUND_AMOUNT")

@@ -68,17 +68,28 @@ async fn events_that_stripe_repeats_reorders_and_missigns_end_in_one_payment(poo
     let started = ada.starts(&ada.books(PRICE)).await;
     app.quiet().await;
     let webhooks = app.stripe.webhooks();
-    webhooks.only("payment_intent.succeeded").duplicate_next();
-    webhooks.only("payment_intent.succeeded").stale_next();
     webhooks.only("payment_intent.payment_failed").wrong_secret_next();
-    webhooks.reorder_next(4);
-    app.stripe.pay_in_browser(&started.secret, BAD_CARD).await.unwrap();
-    app.stripe.pay_in_browser(&started.secret, GOOD_CARD).await.unwrap();
+    webhooks.only("payment_intent.payment_failed").duplicate_next();
+    webhooks.only("payment_intent.succeeded").stale_next();
+    for card in [BAD_CARD, BAD_CARD, GOOD_CARD] {
+        app.stripe.pay_in_browser(&started.secret, card).await.unwrap();
+    }
     app.becomes(&started.intent, "SUCCEEDED").await;
     app.quiet().await;
-    app.becomes(&started.intent, "SUCCEEDED").await;
-    assert_eq!(app.published(Some(Topic::PaymentCompleted)).await.len(), 1);
-    assert_eq!(app.balances().await["psp:stripe:clearing"], PRICE);
+    let other = ada.starts(&ada.books(PRICE)).await;
+    app.quiet().await;
+    webhooks.reorder_next(4);
+    for card in [BAD_CARD, GOOD_CARD] {
+        app.stripe.pay_in_browser(&other.secret, card).await.unwrap();
+    }
+    app.becomes(&other.intent, "SUCCEEDED").await;
+    app.quiet().await;
+    for intent in [&started.intent, &other.intent] {
+        app.becomes(intent, "SUCCEEDED").await;
+        assert_eq!(app.stripe.paid_charges_of(intent).len(), 1);
+    }
+    assert_eq!(app.published(Some(Topic::PaymentCompleted)).await.len(), 2);
+    assert_eq!(app.balances().await["psp:stripe:clearing"], 2 * PRICE);
     assert!(
         webhooks.attempts().iter().any(|attempt| attempt.status == Some(400)),
         "a bad signature was refused"

@@ -133,14 +133,8 @@ impl Stripe {
     }
 
     /// Confirms a PaymentIntent with a payment method on the traveller's behalf.
-    pub async fn confirm_intent(
-        &self,
-        id: &str,
-        method: &str,
-        return_url: Option<&str>,
-    ) -> Result<PaymentIntent, StripeError> {
-        let mut form = vec![pair("payment_method", method)];
-        form.extend(return_url.map(|url| pair("return_url", url)));
+    pub async fn confirm_intent(&self, id: &str, method: &str, return_url: &str) -> Result<PaymentIntent, StripeError> {
+        let form = vec![pair("payment_method", method), pair("return_url", return_url)];
         let path = format!("v1/payment_intents/{id}/confirm");
         self.post(
             "payment_intents.confirm",

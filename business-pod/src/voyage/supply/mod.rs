@@ -13,6 +13,7 @@
 //! | [`rates`] | exchange rates |
 
 pub mod flight;
+mod minutes;
 pub mod offers;
 pub mod offline;
 pub mod places;
