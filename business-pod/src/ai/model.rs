@@ -196,10 +196,7 @@ impl Scale {
 
 /// The eight kinds of travellers (ai §11.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-<<<<<<< HEAD
 #[allow(missing_docs, reason = "the names are the contract's")]
-=======
->>>>>>> redis
 pub enum Segment {
     BudgetBackpacker,
     FamilyExplorer,
