@@ -20,6 +20,9 @@ use crate::{config::Reader, redis::Redis, sources::Sources};
 /// there the secret is required.
 pub const DEVELOPMENT_CLIENT_SECRET: &str = "development-only-client-secret";
 
+const SECRET: &str = "SERVICE_CLIENT_SECRET";
+const SECRET_HELP: &str = "secret of this pod at the auth service";
+
 /// A span of time with a unit, as the original's environment files write it: `15m`, `7d`, `900s`, `900`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -114,12 +117,11 @@ impl RemoteIdentityConfig {
             client_id.to_owned(),
             "name of this pod at the auth service",
         );
-        const SECRET: (&str, &str) = ("SERVICE_CLIENT_SECRET", "secret of this pod at the auth service");
         let client_secret = if reader.production() {
-            reader.required_secret(SECRET.0, SECRET.1)
+            reader.required_secret(SECRET, SECRET_HELP)
         } else {
             reader
-                .secret(SECRET.0, SECRET.1)
+                .secret(SECRET, SECRET_HELP)
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {
