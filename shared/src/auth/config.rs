@@ -22,6 +22,9 @@ const SECRET_HELP: &str = "secret of this pod at the auth service";
 /// there the secret is required.
 pub const DEVELOPMENT_CLIENT_SECRET: &str = "development-only-client-secret";
 
+const SECRET: &str = "SERVICE_CLIENT_SECRET";
+const SECRET_HELP: &str = "secret of this pod at the auth service";
+
 /// A span of time with a unit, as the original's environment files write it: `15m`, `7d`, `900s`, `900`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -117,10 +120,17 @@ impl RemoteIdentityConfig {
             "name of this pod at the auth service",
         );
         let client_secret = if reader.production() {
+<<<<<<< HEAD
             reader.required_secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
         } else {
             reader
                 .secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
+=======
+            reader.required_secret(SECRET, SECRET_HELP)
+        } else {
+            reader
+                .secret(SECRET, SECRET_HELP)
+>>>>>>> identity
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {
