@@ -1,6 +1,5 @@
 //! Black-box tests of the core pod.
 
-<<<<<<< HEAD
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,12 +7,6 @@
     clippy::pedantic,
     missing_docs,
     reason = "a test stops where something is not as it should be"
-=======
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on must stop"
->>>>>>> identity
 )]
 
 mod accounts;

@@ -16,8 +16,6 @@ use super::{
 };
 use crate::{config::Reader, redis::Redis, sources::Sources};
 
-const SECRET_HELP: &str = "secret of this pod at the auth service";
-
 /// What a pod proves itself with in development, where nothing is configured. Refused in production by construction:
 /// there the secret is required.
 pub const DEVELOPMENT_CLIENT_SECRET: &str = "development-only-client-secret";
@@ -120,17 +118,10 @@ impl RemoteIdentityConfig {
             "name of this pod at the auth service",
         );
         let client_secret = if reader.production() {
-<<<<<<< HEAD
-            reader.required_secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
-        } else {
-            reader
-                .secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
-=======
             reader.required_secret(SECRET, SECRET_HELP)
         } else {
             reader
                 .secret(SECRET, SECRET_HELP)
->>>>>>> identity
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {
