@@ -7,10 +7,10 @@ use shared::{events::outbox, id::RefundId, money::Money};
 use sqlx::PgConnection;
 
 use super::{
-    Payment, Payments,
+    Payment, Payments, charge,
     client::{PaymentError, Refund, Refunded},
     events,
-    model::{RefundChange, RefundReason, RefundRefusal, RefundRow, RefundStatus, Transaction, charge},
+    model::{RefundChange, RefundReason, RefundRefusal, RefundRow, RefundStatus, Transaction},
     service::KEY_LIFE,
     store::{self, ledger, refunds},
     stripe::{NewRefund, StripeError, wire},
