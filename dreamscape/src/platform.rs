@@ -129,12 +129,14 @@ async fn serve() -> anyhow::Result<u8> {
     shutdown.listen_for_signals();
     shutdown.halt_after_drain(process.server.drain.deadline);
     let public = experience.listeners.public.local_addr()?;
-    let addresses: Vec<(&str, SocketAddr)> = [
+    let addresses: Vec<(&'static str, SocketAddr)> = [
         core.listeners.bound(),
         business.listeners.bound(),
         experience.listeners.bound(),
     ]
-    .concat();
+    .into_iter()
+    .flatten()
+    .collect();
     let health: Vec<SocketAddr> = [&core.listeners, &business.listeners, &experience.listeners]
         .into_iter()
         .filter_map(|listeners| listeners.public.local_addr().ok())

@@ -236,7 +236,6 @@ pub struct Claim {
 
 /// What claiming a key gave.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 pub enum Claimed {
     /// Nobody worked on it: we do.
     Ours(Claim),

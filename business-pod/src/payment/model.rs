@@ -10,7 +10,7 @@ use shared::{
     money::Money,
 };
 
-pub use super::words::{CancelReason, DUPLICATE, RefundReason, RefundStatus, Status};
+use super::words::{DUPLICATE, RefundReason, RefundStatus, Status};
 
 /// The payment of one booking.
 #[derive(Debug, Clone)]

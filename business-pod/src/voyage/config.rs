@@ -37,7 +37,7 @@ pub struct VoyageConfig {
 
 impl Default for VoyageConfig {
     fn default() -> Self {
-        let quarter = Duration::from_secs(15 * 60);
+        let quarter = Duration::from_mins(15);
         Self {
             cart_life: TimeDelta::minutes(30),
             payment_window: TimeDelta::minutes(30),

@@ -1,18 +1,14 @@
 //! What happens to payments afterwards: refunds, reconciliation, events from other services (payment §4.3, §11).
 
-use business_pod::payment::client::{
-    CancelReason, Cancelled, PaymentClient as _, PaymentError, Refund, RefundReason, RefundStatus, Status,
-};
+use business_pod::payment::client::{PaymentClient as _, PaymentError, Refund, RefundReason, RefundStatus, Status};
 use chrono::TimeDelta;
 use devkit::stripe::Fault;
 use http::Method;
 use serde_json::json;
-use shared::{auth::Role, events::Topic};
+use shared::events::Topic;
 use sqlx::PgPool;
 
-use crate::app::{BAD_CARD, GOOD_CARD, PRICE, Setup, TestApp, create};
-
-const CREATE: &str = "/api/v1/payment/create-intent";
+use crate::app::{GOOD_CARD, PRICE, Setup, TestApp, create};
 
 fn refund(intent: &str, amount: Option<i64>, key: &str) -> Refund {
     Refund {

@@ -9,7 +9,10 @@ use proptest::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::events::Topic;
+use shared::{
+    events::Topic,
+    money::{Currency, Money},
+};
 use sqlx::PgPool;
 
 use crate::voyage_world::World;
@@ -45,7 +48,8 @@ async fn a_cart_becomes_a_draft_with_a_payment(pool: PgPool) {
         (&payment["publishableKey"], &payment["currency"]),
         (&json!("pk_test_x"), &json!("eur"))
     );
-    assert_eq!(payment["amount"].as_f64().unwrap() / 100.0, offer.price.total);
+    let minor = Money::from_major(offer.price.total, Currency::EUR).unwrap().minor;
+    assert_eq!(payment["amount"], json!(minor));
     assert_eq!(body["meta"]["nextSteps"].as_array().unwrap().len(), 3);
     let created = world.published(Topic::VoyageBookingCreated).await;
     assert_eq!(

@@ -1,5 +1,14 @@
 //! Black-box tests of the business pod, one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::pedantic,
+    missing_docs,
+    reason = "a test stops where something is not as it should be"
+)]
+
 mod aftermath;
 mod app;
 mod bookings;
@@ -7,7 +16,9 @@ mod cart;
 mod checkout;
 mod faults;
 mod interleavings;
+mod journey;
 mod payment;
 mod saga;
+mod voyage_fakes;
 mod voyage_world;
 mod webhook;

@@ -1,9 +1,6 @@
 //! Starting, reading, confirming, cancelling and refunding payments (payment §4, §7, §11).
 
-use business_pod::payment::client::{
-    CancelReason, Cancelled, PaymentClient as _, PaymentError, Refund, RefundReason, RefundStatus, Status,
-};
-use chrono::TimeDelta;
+use business_pod::payment::client::{CancelReason, Cancelled, PaymentClient as _, PaymentError};
 use devkit::stripe::Fault;
 use http::Method;
 use serde_json::json;

@@ -2,14 +2,9 @@
 
 use std::time::Duration;
 
-use business_pod::payment::client::{CancelReason, PaymentClient as _, Refund, RefundReason, Status};
+use business_pod::payment::client::{PaymentClient as _, Refund, RefundReason, Status};
 use chrono::TimeDelta;
 use http::Method;
-use proptest::{
-    prelude::*,
-    strategy::ValueTree as _,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
 use serde_json::{Value, json};
 use shared::events::Topic;
 use sqlx::PgPool;

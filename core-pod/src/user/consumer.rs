@@ -124,8 +124,9 @@ struct Refund {
     payment_id: String,
     booking_id: String,
     user_id: UserId,
-    #[serde(alias = "amount")]
     refund_amount: Option<f64>,
+    /// The same under the name the original used.
+    amount: Option<f64>,
     currency: Currency,
     refund_id: Option<String>,
 }
@@ -192,6 +193,7 @@ impl Handler<User> for UserEvents {
                 let refund: Refund = event.payload()?;
                 let major = refund
                     .refund_amount
+                    .or(refund.amount)
                     .ok_or_else(|| Failure::permanent("the refund names no amount"))?;
                 let booking = refund.booking_id.as_str();
                 let news = News::RefundProcessed {

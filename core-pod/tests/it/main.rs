@@ -1,9 +1,19 @@
 //! Black-box tests of the core pod.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::pedantic,
+    missing_docs,
+    reason = "a test stops where something is not as it should be"
+)]
+
 mod accounts;
 mod events;
 mod hostile;
 mod notifications;
+mod openapi;
 mod pods;
 mod refresh;
 mod sessions;

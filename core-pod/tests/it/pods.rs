@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, header};
 use shared::{
     auth::{
-        AuthUser, Authenticate as _, Via,
+        AuthUser, Via,
         config::{RemoteIdentity, RemoteIdentityConfig},
     },
     config::Reader,

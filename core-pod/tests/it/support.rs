@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use core_pod::{Config, CorePod, Services};
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -31,7 +31,6 @@ pub struct TestApp {
     pub clock: Arc<FixedClock>,
     pub services: Services,
     pub router: Router,
-    pub config: Config,
 }
 
 impl TestApp {
@@ -74,13 +73,7 @@ impl TestApp {
             clock,
             services,
             router,
-            config,
         }
-    }
-
-    pub fn now(&self) -> DateTime<Utc> {
-        use shared::sources::Clock as _;
-        self.clock.now()
     }
 
     pub fn advance(&self, seconds: i64) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3 as s3;
 use devkit::{kafka::MockCluster, proxy::TcpProxy, s3::S3Server};
 use rdkafka::{
     ClientConfig, Message as _,
@@ -79,6 +80,67 @@ async fn the_s3_server_answers_only_to_its_keys() {
         .await
         .unwrap();
     assert_ne!(again.port(), server.port(), "a taken port is not fought for");
+}
+
+#[tokio::test]
+async fn objects_are_stored_with_the_client_of_production() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = S3Server::start(folder.path(), "key", "secret").await.unwrap();
+    server.create_bucket("dreamscape").unwrap();
+    let client = |secret: &str| {
+        let config = s3::Config::builder()
+            .behavior_version(s3::config::BehaviorVersion::latest())
+            .region(s3::config::Region::new("us-east-1"))
+            .credentials_provider(s3::config::Credentials::new("key", secret, None, None, "test"))
+            .force_path_style(true)
+            .endpoint_url(server.endpoint());
+        s3::Client::from_conf(config.build())
+    };
+    let ours = client("secret");
+    let body = vec![7_u8; 3_000_000];
+    let put = ours
+        .put_object()
+        .bucket("dreamscape")
+        .key("a/b.bin")
+        .body(body.clone().into());
+    put.send().await.unwrap();
+    let got = ours
+        .get_object()
+        .bucket("dreamscape")
+        .key("a/b.bin")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(got.body.collect().await.unwrap().into_bytes(), body);
+    let listed = ours
+        .list_objects_v2()
+        .bucket("dreamscape")
+        .prefix("a/")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(listed.contents()[0].key(), Some("a/b.bin"));
+
+    let link_for_minutes = s3::presigning::PresigningConfig::expires_in(Duration::from_mins(5)).unwrap();
+    let link = ours
+        .get_object()
+        .bucket("dreamscape")
+        .key("a/b.bin")
+        .presigned(link_for_minutes)
+        .await
+        .unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert_eq!(
+        http.get(link.uri()).send().await.unwrap().bytes().await.unwrap().len(),
+        body.len()
+    );
+    let forged = client("other")
+        .get_object()
+        .bucket("dreamscape")
+        .key("a/b.bin")
+        .send()
+        .await;
+    assert!(forged.is_err());
 }
 
 async fn echo() -> String {

@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 
 use super::Step;
 
+/// How often the traveller looks whether something has happened: well below every limit.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How often a request that was one too many is sent again.
+const POLITE_RETRIES: u32 = 5;
+
 /// Where each service answers.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -154,7 +159,7 @@ impl Traveller {
                 "{what} did not happen within {} s; last seen: {answer}",
                 self.patience.as_secs()
             );
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            tokio::time::sleep(ASK_AGAIN).await;
         }
     }
 
@@ -193,7 +198,25 @@ impl Traveller {
         Ok((status, response.json().await.unwrap_or_else(|_| json!({}))))
     }
 
+    /// Sends a request; when it is one too many (429) waits as long as told and sends it again.
     async fn call(&mut self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+        let mut patience = POLITE_RETRIES;
+        loop {
+            let (answer, wait) = self.send(method.clone(), path, body.clone()).await?;
+            if answer.0 != StatusCode::TOO_MANY_REQUESTS || patience == 0 {
+                return Ok(answer);
+            }
+            patience -= 1;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<((StatusCode, Value), Duration)> {
         let url = format!("{}{path}", self.addresses.of(path));
         let mut request = self.http.request(method.clone(), &url);
         if let Some(bearer) = &self.bearer {
@@ -227,6 +250,10 @@ impl Traveller {
             self.keep(&cookie);
         }
         let status = response.status();
+        let seconds = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
         let answer = if text.is_empty() {
             Value::Null
@@ -234,7 +261,7 @@ impl Traveller {
             serde_json::from_str(&text)
                 .with_context(|| format!("{method} {path} answered {status} with something else than JSON"))?
         };
-        Ok((status, answer))
+        Ok(((status, answer), Duration::from_secs(seconds.unwrap_or(1))))
     }
 
     fn keep(&mut self, cookie: &str) {

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::{config::Reader, redis::Redis, sources::Sources};
 
+const SECRET_HELP: &str = "secret of this pod at the auth service";
+
 /// What a pod proves itself with in development, where nothing is configured. Refused in production by construction:
 /// there the secret is required.
 pub const DEVELOPMENT_CLIENT_SECRET: &str = "development-only-client-secret";
@@ -114,12 +116,11 @@ impl RemoteIdentityConfig {
             client_id.to_owned(),
             "name of this pod at the auth service",
         );
-        const SECRET: (&str, &str) = ("SERVICE_CLIENT_SECRET", "secret of this pod at the auth service");
         let client_secret = if reader.production() {
-            reader.required_secret(SECRET.0, SECRET.1)
+            reader.required_secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
         } else {
             reader
-                .secret(SECRET.0, SECRET.1)
+                .secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {

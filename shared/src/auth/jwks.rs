@@ -80,6 +80,11 @@ impl JwksCache {
         }
     }
 
+    /// Whether this key is known, without asking anybody.
+    pub fn knows(&self, kid: &str) -> bool {
+        self.known().get(kid).is_some()
+    }
+
     /// Whether there are keys to check with.
     pub fn is_ready(&self) -> bool {
         !self.known().is_empty()

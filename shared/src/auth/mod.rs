@@ -20,5 +20,8 @@ pub mod session;
 pub mod testing;
 pub mod tokens;
 
+#[cfg(test)]
+mod tests;
+
 pub use authenticator::PlatformAuthenticator;
 pub use identity::{AuthUser, Authenticate, Authenticator, Role, ServiceCaller, Via};

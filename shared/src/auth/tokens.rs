@@ -226,13 +226,20 @@ enum KeySource {
     Published(JwksCache),
 }
 
+/// A token whose signature was good, and the key that made it.
+#[derive(Clone)]
+struct Remembered {
+    claims: Arc<AccessClaims>,
+    kid: Arc<str>,
+}
+
 /// Checks tokens; every pod has one. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
     keys: KeySource,
     policy: Arc<TokenPolicy>,
     sources: Sources,
-    remembered: moka::sync::Cache<[u8; 32], Arc<AccessClaims>>,
+    remembered: moka::sync::Cache<[u8; 32], Remembered>,
 }
 
 impl fmt::Debug for Verifier {
@@ -270,30 +277,41 @@ impl Verifier {
 
     /// The claims of a good access token.
     pub async fn access(&self, token: &str) -> Result<Arc<AccessClaims>, TokenError> {
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(TokenError::Invalid);
+        }
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let kid = header_kid(token)?;
         let claims = match self.remembered.get(&digest) {
             // a key that was withdrawn takes the tokens it signed with it
-            Some(claims) if self.key(&kid).await.is_ok() => claims,
-            _ => {
-                let raw: serde_json::Value = self.decode(token, &kid, &self.policy.audience).await?;
-                if raw.get("type").and_then(serde_json::Value::as_str) != Some("access") {
-                    return Err(TokenError::WrongType);
-                }
-                let claims: AccessClaims = serde_json::from_value(raw).map_err(|_| TokenError::Invalid)?;
-                if claims.sub != claims.user_id {
-                    return Err(TokenError::Invalid);
-                }
-                let claims = Arc::new(claims);
-                self.remembered.insert(digest, Arc::clone(&claims));
-                claims
-            }
+            Some(remembered) if self.knows(&remembered.kid) => remembered.claims,
+            _ => self.check_access(token, digest).await?,
         };
         match self.timing(claims.nbf, claims.exp) {
             Timing::Current => Ok(claims),
             Timing::Past => Err(TokenError::Expired(claims)),
             Timing::Future => Err(TokenError::Invalid),
         }
+    }
+
+    async fn check_access(&self, token: &str, digest: [u8; 32]) -> Result<Arc<AccessClaims>, TokenError> {
+        let kid = header_kid(token)?;
+        let raw: serde_json::Value = self.decode(token, &kid, &self.policy.audience).await?;
+        if raw.get("type").and_then(serde_json::Value::as_str) != Some("access") {
+            return Err(TokenError::WrongType);
+        }
+        let claims: AccessClaims = serde_json::from_value(raw).map_err(|_| TokenError::Invalid)?;
+        if claims.sub != claims.user_id {
+            return Err(TokenError::Invalid);
+        }
+        let claims = Arc::new(claims);
+        self.remembered.insert(
+            digest,
+            Remembered {
+                claims: Arc::clone(&claims),
+                kid: kid.into(),
+            },
+        );
+        Ok(claims)
     }
 
     /// The claims of a good service token; an expired one is invalid.
@@ -327,6 +345,13 @@ impl Verifier {
         match &self.keys {
             KeySource::Own(keys) => keys.get(kid).cloned().ok_or(TokenError::Invalid),
             KeySource::Published(jwks) => jwks.key(kid).await,
+        }
+    }
+
+    fn knows(&self, kid: &str) -> bool {
+        match &self.keys {
+            KeySource::Own(keys) => keys.get(kid).is_some(),
+            KeySource::Published(jwks) => jwks.knows(kid),
         }
     }
 

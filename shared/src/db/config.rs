@@ -119,8 +119,8 @@ impl DatabaseConfig {
             min_connections: 0,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(30),
-            max_lifetime: Duration::from_secs(1_800),
-            idle_timeout: Duration::from_secs(600),
+            max_lifetime: Duration::from_mins(30),
+            idle_timeout: Duration::from_mins(10),
             slow_statement: Duration::from_millis(500),
         })
     }
@@ -135,16 +135,14 @@ impl DatabaseConfig {
             name,
             "address of PostgreSQL, postgres://role:password@host:port/database",
         )?;
-        match parse(url.expose_secret()) {
-            Ok(options) => Some(options),
-            Err(_) => {
-                // sqlx's text can quote parts of the address, and with them the password
-                reader.problem(format!(
-                    "{name} is not an address like postgres://role:password@host:port/database"
-                ));
-                Some(PgConnectOptions::new_without_pgpass())
-            }
-        }
+        let Ok(options) = parse(url.expose_secret()) else {
+            // sqlx's text can quote parts of the address, and with them the password
+            reader.problem(format!(
+                "{name} is not an address like postgres://role:password@host:port/database"
+            ));
+            return Some(PgConnectOptions::new_without_pgpass());
+        };
+        Some(options)
     }
 
     fn read_parts(reader: &mut Reader) -> PgConnectOptions {

@@ -227,7 +227,7 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 /// migrations of this release have not run yet.
 pub fn is_behind_the_code(error: &sqlx::Error) -> bool {
     // 3F000 schema, 42P01 table, 42703 column, 42883 function, 42501 privilege
-    let code = error.as_database_error().and_then(|database| database.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("3F000" | "42P01" | "42703" | "42883" | "42501"))
 }
 

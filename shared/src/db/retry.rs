@@ -21,7 +21,7 @@ pub trait Conflict {
 
 impl Conflict for sqlx::Error {
     fn is_conflict(&self) -> bool {
-        let code = self.as_database_error().and_then(|database| database.code());
+        let code = self.as_database_error().and_then(sqlx::error::DatabaseError::code);
         matches!(code.as_deref(), Some("40001" | "40P01"))
     }
 }

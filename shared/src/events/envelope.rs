@@ -104,6 +104,10 @@ impl NewEvent {
     }
 
     /// The same with a given instant.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "ids are copies and texts are handed over; `&` at every call says nothing"
+    )]
     pub fn at<S: Service>(
         sources: &Sources,
         at: DateTime<Utc>,

@@ -54,7 +54,7 @@ impl Default for RelayOptions {
             poll: Duration::from_secs(1),
             keep_published: chrono::TimeDelta::hours(24),
             keep_inbox: chrono::TimeDelta::days(45),
-            housekeeping: Duration::from_secs(600),
+            housekeeping: Duration::from_mins(10),
             linger: Duration::from_secs(5),
         }
     }

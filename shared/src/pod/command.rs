@@ -210,14 +210,19 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(10);
 /// Migrates in development: normally before the pod serves; if PostgreSQL does not answer, again and again beside it.
 pub async fn migrate_at_start(admin_url: String, migrations: Vec<Migrations>, tasks: &Tasks) {
     let migrations = std::sync::Arc::new(migrations);
-    match tokio::time::timeout(FIRST_ATTEMPT, migrate::run(&admin_url, &migrations, Roles::Ignore)).await {
+    match tokio::time::timeout(
+        FIRST_ATTEMPT,
+        migrate::run(&admin_url, &migrations, Roles::GrantExisting),
+    )
+    .await
+    {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "not migrated yet, trying again"),
         Err(_elapsed) => tracing::warn!("not migrated yet, PostgreSQL does not answer"),
     }
     tasks.supervise("migrate", move |_| {
         let (admin_url, migrations) = (admin_url.clone(), migrations.clone());
-        async move { migrate::run(&admin_url, &migrations, Roles::Ignore).await }
+        async move { migrate::run(&admin_url, &migrations, Roles::GrantExisting).await }
     });
 }
 
@@ -242,13 +247,8 @@ fn migrate<P: Pod>(embed: Option<EmbedFn>) -> anyhow::Result<u8> {
         if let Some(code) = refused(&mut reader) {
             return Ok(code);
         }
-        let roles = if reader.production() {
-            Roles::GrantExisting
-        } else {
-            Roles::Ignore
-        };
         if let Some(url) = url {
-            migrate::run(&url, &migrations, roles)
+            migrate::run(&url, &migrations, Roles::GrantExisting)
                 .await
                 .context("failed to migrate")?;
         }

@@ -11,7 +11,8 @@ use shared::money::{Currency, Money};
 
 use crate::payment::{
     charge,
-    model::{AttemptFailure, Observed, RefundStatus, Success},
+    model::{AttemptFailure, Observed, Success},
+    words::RefundStatus,
 };
 
 /// `pi_…`

@@ -193,8 +193,7 @@ pub async fn post_confirm(
             let booking = confirm::confirm(&state, user, &reference, intent.as_deref()).await?;
             Ok(Json(ConfirmReply::from(booking)).into_response())
         };
-        let answer = idempotency::run::<Voyage, _>(&state.db, &state.sources, key, &scope, hash, confirmed).await;
-        answer
+        idempotency::run::<Voyage, _>(&state.db, &state.sources, key, &scope, hash, confirmed).await
     };
     titled("Failed to confirm booking", tasks.detached(work).await?)
 }

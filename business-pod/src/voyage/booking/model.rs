@@ -305,6 +305,10 @@ impl Booking {
     }
 
     /// What a trigger means at `now`. Pure, and the only place that knows the table of voyage §7.2.
+    #[expect(
+        clippy::match_same_arms,
+        reason = "one arm per row of the contract's table, in its order"
+    )]
     pub fn decide(&self, trigger: &Trigger, now: DateTime<Utc>) -> Decision {
         use Decision::{Alert, GiveBack, Stay};
         use Status::{Cancelled, Completed, Confirmed, Draft, Failed, Pending, PendingPayment};
@@ -356,8 +360,8 @@ impl Booking {
             (Trigger::Ordered, Confirmed | Completed) => Stay,
             (Trigger::Ordered, _) => Alert("a supplier confirmed an order of a booking that is over"),
 
-            (Trigger::Refunded(minor), Draft | PendingPayment | Pending | Confirmed) => self.refunded(*minor),
-            (Trigger::Refunded(minor), Failed) if revivable => self.refunded(*minor),
+            (Trigger::Refunded(minor), Draft | PendingPayment | Pending | Confirmed) => refunded(*minor),
+            (Trigger::Refunded(minor), Failed) if revivable => refunded(*minor),
             (Trigger::Refunded(_), Completed) => Alert("a completed booking was refunded"),
             (Trigger::Refunded(_), Failed | Cancelled) => Stay,
 
@@ -416,13 +420,13 @@ impl Booking {
             ..Move::to(Status::PendingPayment)
         })
     }
+}
 
-    fn refunded(&self, minor: i64) -> Decision {
-        Decision::Move(Move {
-            refunded_minor: Some(minor),
-            ..Move::because(Status::Cancelled, "refunded")
-        })
-    }
+fn refunded(minor: i64) -> Decision {
+    Decision::Move(Move {
+        refunded_minor: Some(minor),
+        ..Move::because(Status::Cancelled, "refunded")
+    })
 }
 
 const ACCOUNT_DELETED: &str = "user_cancelled: account deleted";

@@ -131,13 +131,11 @@ pub async fn give_back_intent(
 }
 
 async fn give_back(conn: &mut PgConnection, sources: &Sources, booking: &Booking) -> sqlx::Result<()> {
-    match booking.payment_intent.clone() {
-        Some(intent) => give_back_intent(conn, sources, booking, &intent).await,
-        None => {
-            tracing::error!(booking = %booking.id, alert = true, "a dead booking was paid for, but has no payment to give back");
-            Ok(())
-        }
-    }
+    let Some(intent) = booking.payment_intent.clone() else {
+        tracing::error!(booking = %booking.id, alert = true, "a dead booking was paid for, but has no payment to give back");
+        return Ok(());
+    };
+    give_back_intent(conn, sources, booking, &intent).await
 }
 
 /// The booking is over: its payment must not be paid any more.

@@ -122,19 +122,16 @@ async fn insert(state: &VoyageState, identity: Identity, body: AddBody) -> Resul
         .await?
         .then(|| forget_guest(secure))
         .flatten();
-    let owner = match identity.owner() {
-        Some(owner) => {
-            // an anonymous cart in use keeps its cookie alive
-            if identity.user.is_none() {
-                cookie = identity.guest.as_ref().and_then(|guest| guest.cookie(secure));
-            }
-            owner
+    let owner = if let Some(owner) = identity.owner() {
+        // an anonymous cart in use keeps its cookie alive
+        if identity.user.is_none() {
+            cookie = identity.guest.as_ref().and_then(|guest| guest.cookie(secure));
         }
-        None => {
-            let secret = GuestSecret::new(&state.sources);
-            cookie = secret.cookie(secure);
-            Owner::Guest(secret.digest())
-        }
+        owner
+    } else {
+        let secret = GuestSecret::new(&state.sources);
+        cookie = secret.cookie(secure);
+        Owner::Guest(secret.digest())
     };
     let session = identity.user.map(|caller| caller.session.to_string());
     let cart = super::add(state, &owner, session, proposal).await?;

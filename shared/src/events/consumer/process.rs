@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A handler that takes longer is cut off and tried again; its transaction is rolled back.
-const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
+const HANDLER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a try needs.
 pub struct Processor<S> {

@@ -102,7 +102,7 @@ impl KafkaConfig {
             "brokers, host:port separated by commas",
         );
         let ssl = reader.or("KAFKA_SSL", false, "encrypt connections to Kafka");
-        let sasl = read_sasl(reader);
+        let credentials = read_sasl(reader);
         let reset = reader.or(
             "KAFKA_AUTO_OFFSET_RESET",
             "latest".to_owned(),
@@ -148,7 +148,7 @@ impl KafkaConfig {
         let config = Self {
             brokers,
             ssl,
-            sasl,
+            sasl: credentials,
             offset_reset,
             replication_factor,
             partitions: (partitions > 0).then_some(partitions),

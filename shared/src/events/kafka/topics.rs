@@ -1,10 +1,10 @@
 //! The topics themselves (events §4, operations §6.9).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    error::RDKafkaErrorCode,
+    error::{KafkaResult, RDKafkaErrorCode},
 };
 
 use super::{KafkaConfig, dispose, observer::Observer};
@@ -18,9 +18,24 @@ pub async fn ensure_topics(config: &KafkaConfig) -> anyhow::Result<()> {
     let admin: AdminClient<Observer> = config
         .client("topics")
         .create_with_context(Observer { service: "topics" })?;
-    let outcome = create(&admin, config).await;
+    // asking blocks
+    let (admin, known) = tokio::task::spawn_blocking(move || {
+        let known = existing(&admin);
+        (admin, known)
+    })
+    .await?;
+    let outcome = match known {
+        Ok(known) => create(&admin, config, &known).await,
+        Err(error) => Err(error.into()),
+    };
     dispose(admin);
     outcome
+}
+
+/// The names of all topics there are.
+fn existing(admin: &AdminClient<Observer>) -> KafkaResult<BTreeSet<String>> {
+    let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5))?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
 
 /// The same for as long as it takes: tries again, with a growing pause, until the topics are there or the process stops.
@@ -41,11 +56,15 @@ pub async fn keep_topics(config: &KafkaConfig, shutdown: &Shutdown) {
     }
 }
 
-async fn create(admin: &AdminClient<Observer>, config: &KafkaConfig) -> anyhow::Result<()> {
+async fn create(admin: &AdminClient<Observer>, config: &KafkaConfig, known: &BTreeSet<String>) -> anyhow::Result<()> {
     let wanted: Vec<Wanted> = Topic::ALL
         .into_iter()
         .flat_map(|topic| Wanted::of(topic, config))
+        .filter(|topic| !known.contains(&topic.name))
         .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let topics: Vec<NewTopic<'_>> = wanted.iter().map(Wanted::request).collect();
     let options = AdminOptions::new()
         .request_timeout(Some(Duration::from_secs(10)))
@@ -153,7 +172,7 @@ mod tests {
                 topic.settings.contains(&("min.insync.replicas", "2".to_owned())),
                 "{topic:?}"
             );
-            assert_eq!(topic.partitions == 1, topic.name.ends_with(".dlq"));
+            assert_eq!(topic.partitions == 1, topic.name.split('.').next_back() == Some("dlq"));
         }
     }
 }

@@ -1,0 +1,41 @@
+//! The document of the pod: every protected operation refuses a caller without a token.
+
+use core_pod::CorePod;
+use serde_json::Value;
+use shared::pod::Pod as _;
+use sqlx::PgPool;
+
+use crate::support::TestApp;
+
+#[sqlx::test(migrations = false)]
+async fn every_protected_operation_refuses_strangers(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let document = serde_json::to_value(CorePod::openapi()).unwrap();
+    let schemes = document["components"]["securitySchemes"].as_object().unwrap();
+    let mut protected = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let Some(security) = operation["security"].as_array() else {
+                continue;
+            };
+            let named = security.iter().flat_map(|one| one.as_object().unwrap().keys());
+            named.for_each(|name| assert!(schemes.contains_key(name), "{path}: {name} is not described"));
+            if security
+                .iter()
+                .any(|one| one == &Value::Object(serde_json::Map::default()))
+            {
+                continue;
+            }
+            let method = method.to_uppercase().parse().unwrap();
+            let path = path.replace("{id}", "00000000-0000-7000-8000-000000000000");
+            for call in [
+                app.call(http::Method::clone(&method), &path),
+                app.call(method, &path).bearer("forged"),
+            ] {
+                assert_eq!(call.send().await.status, 401, "{path}");
+            }
+            protected += 1;
+        }
+    }
+    assert_eq!(protected, 8);
+}
