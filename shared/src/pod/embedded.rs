@@ -44,6 +44,9 @@ async fn embed(reader: &mut Reader, pod: &'static str) -> anyhow::Result<Kept> {
     for (name, value) in &embedded.variables {
         reader.fill(name, value.clone());
     }
+    // a pod that was killed leaves its groups soon, so that the next one need not wait for its partitions
+    reader.fill("KAFKA_SESSION_TIMEOUT", "6000");
+    reader.fill("KAFKA_HEARTBEAT_INTERVAL", "1000");
     Ok(Box::new(embedded))
 }
 
