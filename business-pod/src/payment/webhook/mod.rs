@@ -26,7 +26,7 @@ const BUDGET: Duration = Duration::from_secs(5);
 
 /// Receives an event from Stripe
 #[utoipa::path(
-    post, path = "/webhook", tag = "payment", operation_id = "receiveStripeWebhook",
+    post, path = "/webhook", tag = "payment", operation_id = "receiveStripeWebhook", security(()),
     request_body(content = serde_json::Value, description = "The event, byte for byte as Stripe signed it"),
     params(("Stripe-Signature" = String, Header, description = "`t=<unix seconds>,v1=<hex>`")),
     responses(
