@@ -50,7 +50,7 @@ impl Config {
     /// Reads all settings.
     pub fn read(reader: &mut Reader) -> Self {
         let http = HttpConfig::read(reader);
-        let gateway_rule = Rule::new("gateway", 1_000, Duration::from_secs(60));
+        let gateway_rule = Rule::new("gateway", 1_000, Duration::from_mins(1));
         Self {
             environment: reader.environment(),
             auth: AuthConfig::read(reader, http.secure_cookies),

@@ -53,7 +53,7 @@ struct World {
 
 impl World {
     /// A world whose pod dies at `fault`, once.
-    async fn dying_at(fault: &str, pool: PgPool, window_seconds: u64) -> Self {
+    async fn dying_at(fault: &str, pool: PgPool) -> Self {
         let stripe = StripeDouble::start(Options::default()).await.unwrap();
         let kafka = MockCluster::start().unwrap();
         for topic in Topic::ALL {
@@ -84,7 +84,6 @@ impl World {
             ("STRIPE_WEBHOOK_SECRET", stripe.webhook_secret().to_owned()),
             ("AUTH_SERVICE_URL", auth_url),
             ("SERVICE_CLIENT_SECRET", "a-secret-between-tests".to_owned()),
-            ("BOOKING_PAYMENT_WINDOW_SECONDS", window_seconds.to_string()),
             ("RATE_LIMIT_MULTIPLIER", "1000".to_owned()),
             ("BUSINESS_PORT", public.to_string()),
             ("VOYAGE_PORT", voyage.to_string()),
@@ -325,7 +324,7 @@ async fn auth_service() -> (String, String) {
 
 /// One journey with one death.
 async fn survives(fault: &str, pool: PgPool) {
-    let mut world = World::dying_at(fault, pool, 1800).await;
+    let mut world = World::dying_at(fault, pool).await;
     let (reference, secret) = world.checks_out().await;
     let (status, _) = world.stripe.pay_in_browser(&secret, GOOD_CARD).await.unwrap();
     assert_eq!(status, 200);
@@ -400,8 +399,12 @@ the_pod_survives_a_death_at! {
 
 #[sqlx::test(migrations = false)]
 async fn a_death_between_stripes_cancellation_and_ours_is_repaired(pool: PgPool) {
-    let mut world = World::dying_at("payment.canceled_at_stripe", pool, 1).await;
+    let mut world = World::dying_at("payment.canceled_at_stripe", pool).await;
     let (reference, _) = world.checks_out().await;
+    sqlx::query("update voyage.bookings set expires_at = now() - interval '1 second'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
     world.becomes(&reference, "FAILED").await;
     world
         .none_left("select count(*) from payment.payment_transactions where status <> 'CANCELED'")

@@ -9,11 +9,13 @@
     reason = "a test stops where something is not as it should be"
 )]
 
+mod aftermath;
 mod app;
 mod bookings;
 mod cart;
 mod checkout;
 mod faults;
+mod interleavings;
 mod journey;
 mod payment;
 mod saga;

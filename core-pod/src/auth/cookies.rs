@@ -87,8 +87,8 @@ mod tests {
     fn the_attributes_are_spelled_as_the_contract_says() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let mut headers = HeaderMap::new();
-        Cookies::new(false, now).set_refresh(&mut headers, "v", Duration::from_secs(604_800));
-        Cookies::new(true, now).set_session(&mut headers, "v", Duration::from_secs(2_592_000));
+        Cookies::new(false, now).set_refresh(&mut headers, "v", Duration::from_hours(168));
+        Cookies::new(true, now).set_session(&mut headers, "v", Duration::from_hours(720));
         assert_eq!(
             texts(&headers),
             [

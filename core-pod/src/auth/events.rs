@@ -25,6 +25,7 @@ struct UserCreated<'a> {
     created_at: DateTime<Utc>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Login<'a> {
@@ -38,6 +39,7 @@ struct Login<'a> {
     method: &'static str,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Logout {

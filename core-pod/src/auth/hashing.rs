@@ -121,14 +121,13 @@ impl Hasher {
         let salt = salt(sources);
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
-        let hashed = self.run("hash", move || {
+        let done = self.run("hash", move || {
             let hash = hasher
                 .argon2
                 .hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
             hash.map(|hash| hash.to_string())
         });
-        hashed
-            .await?
+        done.await?
             .map_err(|error| ApiError::internal(anyhow::anyhow!("a password could not be hashed: {error}")))
     }
 
@@ -161,17 +160,16 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let arrived = Instant::now();
-        let permit = match Arc::clone(&self.0.running).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waiting = Waiting::enter(&self.0)?;
-                let permit = Arc::clone(&self.0.running)
-                    .acquire_owned()
-                    .await
-                    .map_err(ApiError::internal)?;
-                drop(waiting);
-                permit
-            }
+        let permit = if let Ok(permit) = Arc::clone(&self.0.running).try_acquire_owned() {
+            permit
+        } else {
+            let waiting = Waiting::enter(&self.0)?;
+            let permit = Arc::clone(&self.0.running)
+                .acquire_owned()
+                .await
+                .map_err(ApiError::internal)?;
+            drop(waiting);
+            permit
         };
         metrics::histogram!("password_hash_wait_seconds").record(arrived.elapsed().as_secs_f64());
         let started = Instant::now();

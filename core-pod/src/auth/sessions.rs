@@ -6,6 +6,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest as _, Sha256};
 use shared::{
     ApiError,
     auth::{
@@ -29,7 +30,7 @@ use super::{
 /// Ended sessions are kept this long, for the owner's list and for questions.
 const KEEP_ENDED: TimeDelta = TimeDelta::days(30);
 const PURGE_BATCH: i64 = 1_000;
-const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
+const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// The session check against the database.
 #[derive(Debug, Clone)]
@@ -58,12 +59,12 @@ impl SessionSource for LocalSessions {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the end of a chain of `map`")]
 fn state(checked: Option<Checked>) -> SessionState {
     match checked {
-        None => SessionState::Revoked,
         Some(Checked { gone: true, .. }) => SessionState::Gone,
         Some(Checked { suspended: true, .. }) => SessionState::Suspended,
-        Some(Checked { live: false, .. }) => SessionState::Revoked,
+        None | Some(Checked { live: false, .. }) => SessionState::Revoked,
         Some(Checked {
             session, user, role, ..
         }) => SessionState::Live(SessionView { session, user, role }),
@@ -102,7 +103,12 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// A secret of ours, as the browser holds it.
+/// What is stored of a secret we have just made.
+pub fn fingerprint(secret: &str) -> store::Digest {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// What would be stored of a secret that somebody presents; `None` if it cannot be one of ours.
 pub fn digest(secret: &str) -> Option<store::Digest> {
     CookieSecret::parse(secret).map(|secret| secret.digest())
 }
@@ -140,8 +146,8 @@ pub async fn open(
         method: "password",
         ip_address: origin.ip_address,
         user_agent: origin.user_agent,
-        refresh: digest(&refresh).unwrap_or_default(),
-        cookie: digest(&cookie).unwrap_or_default(),
+        refresh: fingerprint(&refresh),
+        cookie: fingerprint(&cookie),
         expires_at: now + life,
         absolute_expires_at: now + config.sessions.absolute,
         now,

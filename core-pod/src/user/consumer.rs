@@ -107,6 +107,7 @@ struct SessionEnded {
 }
 
 /// `payment.completed` and `payment.failed`; `bookingId` is the booking's reference.
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Payment {
@@ -118,6 +119,7 @@ struct Payment {
     error_code: Option<String>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Refund {
@@ -131,6 +133,7 @@ struct Refund {
     refund_id: Option<String>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Booking {

@@ -47,7 +47,7 @@ pub struct UserConfig {
 impl UserConfig {
     /// Reads the settings (core §1.10).
     pub fn read(reader: &mut Reader) -> Self {
-        let quarter = std::time::Duration::from_secs(15 * 60);
+        let quarter = std::time::Duration::from_mins(15);
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
         }

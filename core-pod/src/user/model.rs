@@ -35,6 +35,7 @@ pub struct StoredProfile {
 
 /// The profile as clients read it: a bare object of five blocks.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 pub struct Profile {
     profile: Identity,
     preferences: Preferences,
@@ -60,7 +61,11 @@ struct Preferences {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "the contract's block of switches")]
+#[expect(
+    clippy::struct_excessive_bools,
+    clippy::struct_field_names,
+    reason = "the contract's block of switches"
+)]
 struct Alerts {
     deal_alerts: bool,
     trip_reminders: bool,

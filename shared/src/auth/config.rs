@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{config::Reader, redis::Redis, sources::Sources};
 
-const SECRET_HELP: &str = "secret of this pod at the auth service";
-
 /// What a pod proves itself with in development, where nothing is configured. Refused in production by construction:
 /// there the secret is required.
 pub const DEVELOPMENT_CLIENT_SECRET: &str = "development-only-client-secret";
+
+const SECRET: &str = "SERVICE_CLIENT_SECRET";
+const SECRET_HELP: &str = "secret of this pod at the auth service";
 
 /// A span of time with a unit, as the original's environment files write it: `15m`, `7d`, `900s`, `900`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +118,10 @@ impl RemoteIdentityConfig {
             "name of this pod at the auth service",
         );
         let client_secret = if reader.production() {
-            reader.required_secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
+            reader.required_secret(SECRET, SECRET_HELP)
         } else {
             reader
-                .secret("SERVICE_CLIENT_SECRET", SECRET_HELP)
+                .secret(SECRET, SECRET_HELP)
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {

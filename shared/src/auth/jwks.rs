@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Between two refreshes in the background.
-const REFRESH_EVERY: Duration = Duration::from_secs(5 * 60);
+const REFRESH_EVERY: Duration = Duration::from_mins(5);
 /// Between two fetches that unknown keys cause, so that forged tokens cannot make us flood the core pod.
 const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 /// While there are no keys at all nothing can be checked, so requests may try more often.

@@ -23,9 +23,9 @@ use crate::{
 const NEAR: Duration = Duration::from_millis(500);
 const NEAR_ENTRIES: u64 = 50_000;
 /// How long an answer is kept in Redis.
-const SHARED: Duration = Duration::from_secs(60);
+const SHARED: Duration = Duration::from_mins(1);
 /// How long a revocation is kept in Redis: longer than any answer that was asked for before it can arrive after it.
-const ANNOUNCED: Duration = Duration::from_secs(15 * 60);
+const ANNOUNCED: Duration = Duration::from_mins(15);
 
 /// A live session and what is known about its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -86,7 +86,11 @@ pub struct SignedIn {
 
 impl Issuer {
     /// An issuer with a fresh key on the system's clock.
-    #[expect(clippy::expect_used, reason = "tests only: a test without keys can only stop")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "tests only: a test without keys can only stop"
+    )]
     pub fn new() -> Self {
         Self::with_sources(Sources::system()).expect("a fresh key signs")
     }
@@ -119,7 +123,11 @@ impl Issuer {
     }
 
     /// Signs in with a role, and gives all that the browser would hold.
-    #[expect(clippy::expect_used, reason = "tests only: a test without tokens can only stop")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "tests only: a test without tokens can only stop"
+    )]
     pub fn sign_in_as(&self, user: UserId, role: Role) -> SignedIn {
         let session: SessionId = self.sources.id();
         let grant = Grant {
@@ -163,7 +171,11 @@ impl Issuer {
     }
 
     /// The token of another service.
-    #[expect(clippy::expect_used, reason = "tests only: a test without tokens can only stop")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "tests only: a test without tokens can only stop"
+    )]
     pub fn service(&self, service: &str) -> String {
         self.signer.service(service).expect("the key signs")
     }

@@ -19,7 +19,7 @@ use crate::{
 /// Clocks of different pods may differ by this much, in seconds.
 const LEEWAY: i64 = 5;
 /// How long a service token lives.
-pub const SERVICE_TOKEN_TTL: Duration = Duration::from_secs(5 * 60);
+pub const SERVICE_TOKEN_TTL: Duration = Duration::from_mins(5);
 /// Longer tokens are not ours.
 const MAX_TOKEN_LENGTH: usize = 4096;
 /// Checked tokens that are remembered, so that the signature of a hot token is not checked with every request.
@@ -44,7 +44,7 @@ impl Default for TokenPolicy {
             issuer: "dreamscape".to_owned(),
             audience: "dreamscape-api".to_owned(),
             internal_audience: "internal".to_owned(),
-            access_ttl: Duration::from_secs(15 * 60),
+            access_ttl: Duration::from_mins(15),
         }
     }
 }
@@ -265,7 +265,7 @@ impl Verifier {
         let remembered = moka::sync::Cache::builder()
             .max_capacity(REMEMBERED_TOKENS)
             // expiry is checked against our clock with every use; this only frees what nobody asks for any more
-            .time_to_idle(Duration::from_secs(120))
+            .time_to_idle(Duration::from_mins(2))
             .build();
         Self {
             keys,

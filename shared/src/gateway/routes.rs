@@ -135,7 +135,8 @@ pub fn is_internal(rest: &str) -> bool {
         ["users", "notifications", "internal"]
         | ["ai", "users", _, "preferences"]
         | ["ai", "users", "preferences", "batch"]
-        | ["users", _, "ai-preferences"] => true,
+        | ["users", _, "ai-preferences"]
+        | ["auth", "service-token"] => true,
         all => all.contains(&"test") || all.contains(&"internal"),
     }
 }
@@ -172,6 +173,7 @@ mod tests {
             "/api/v1/ai/users/42/preferences",
             "/api/v1/ai/users/preferences/batch",
             "/api/v1/users/42/ai-preferences",
+            "/api/v1/auth/service-token",
             "/api/v1/auth/test/reset",
             "/api/v1/payment/test/cleanup",
             "/api/v1/analytics/x",

@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::pedantic,
+    clippy::arc_with_non_send_sync,
     missing_docs,
     reason = "a test stops where something is not as it should be"
 )]

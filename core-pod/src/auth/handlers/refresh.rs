@@ -29,8 +29,8 @@ use crate::auth::{
     events::{self, Reason},
     fields::{Fields, Text},
     model::{Family, Refusal},
-    sessions::{self, digest, remaining},
-    store::{self, Claimed, Digest},
+    sessions::{self, digest, fingerprint, remaining},
+    store::{self, Claimed},
 };
 
 /// For clients without cookies.
@@ -112,15 +112,14 @@ async fn rotate(
     let sliding = now + state.config.sessions.life(claimed.remember_me);
     let expires_at = sliding.min(claimed.absolute_expires_at);
     let refresh = state.sources.secret();
-    let next: Digest = digest(&refresh).unwrap_or_default();
+    let next = fingerprint(&refresh);
     store::insert_refresh(tx, claimed.session, next, expires_at, now).await?;
-    let cookie = match own_cookie(state, claimed, headers).await {
-        Some(kept) => kept,
-        None => {
-            let cookie = state.sources.secret();
-            store::insert_cookie(tx, claimed.session, digest(&cookie).unwrap_or_default(), now).await?;
-            cookie
-        }
+    let cookie = if let Some(kept) = own_cookie(state, claimed, headers).await {
+        kept
+    } else {
+        let cookie = state.sources.secret();
+        store::insert_cookie(tx, claimed.session, fingerprint(&cookie), now).await?;
+        cookie
     };
     let access_until = now + state.signer.access_ttl();
     let told = events::token_refreshed(&state.sources, claimed.session, claimed.user, access_until);

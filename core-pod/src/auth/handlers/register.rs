@@ -61,7 +61,9 @@ impl RegisterBody {
         let password = password.and_then(|raw| match Password::parse(raw) {
             Ok(password) => Some(password),
             Err(messages) => {
-                messages.iter().for_each(|message| problems.add("password", message));
+                for message in messages {
+                    problems.add("password", message);
+                }
                 None
             }
         });

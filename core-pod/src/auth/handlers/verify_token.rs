@@ -28,7 +28,7 @@ use crate::auth::{
     AuthState,
     fields::{Fields, Text},
     model::Account,
-    sessions::{digest, remaining},
+    sessions::{fingerprint, remaining},
     store,
 };
 
@@ -166,7 +166,7 @@ async fn give_cookie(
     let Some(expires_at) = store::find_expiry(&mut *tx, caller.session).await? else {
         return Ok(());
     };
-    store::insert_cookie(&mut tx, caller.session, digest(&cookie).unwrap_or_default(), now).await?;
+    store::insert_cookie(&mut tx, caller.session, fingerprint(&cookie), now).await?;
     tx.commit().await?;
     cookies(state).set_session(response.headers_mut(), &cookie, remaining(expires_at, now));
     Ok(())
