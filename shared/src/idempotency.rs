@@ -37,6 +37,8 @@ pub const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 pub const LOCK: Duration = Duration::from_secs(60);
 /// The header that marks a replay.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The longest path that is kept as it is.
+const MAX_PATH: usize = 512;
 /// The largest answer that is kept.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -108,12 +110,18 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope.
+    /// A scope. A very long path is known by its digest: it is part of an index.
     pub fn new(caller: impl Into<String>, method: Method, path: impl Into<String>) -> Self {
+        let full: String = path.into();
+        let path = if full.len() > MAX_PATH {
+            format!("sha256:{}", hex::encode(Sha256::digest(full.as_bytes())))
+        } else {
+            full
+        };
         Self {
             caller: caller.into(),
             method,
-            path: path.into(),
+            path,
         }
     }
 }
@@ -236,7 +244,6 @@ pub struct Claim {
 
 /// What claiming a key gave.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "made once per request and taken apart at once")]
 pub enum Claimed {
     /// Nobody worked on it: we do.
     Ours(Claim),

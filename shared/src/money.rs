@@ -99,7 +99,6 @@ impl Money {
     /// does not fit.
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
         reason = "the range is checked before the conversion"
     )]
     pub fn from_major(major: f64, currency: Currency) -> Option<Self> {

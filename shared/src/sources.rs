@@ -232,7 +232,6 @@ pub mod iso_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes the instant with exactly three fraction digits, or `null`.
-    #[expect(clippy::ref_option, reason = "the signature serde calls")]
     pub fn serialize<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
         match instant {
             Some(instant) => serializer.serialize_some(&super::iso_millis(*instant)),

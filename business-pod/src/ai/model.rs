@@ -53,6 +53,7 @@ pub struct Demand {
 
 impl Demand {
     /// No demand yet.
+    #[cfg(test)]
     pub fn none(at: DateTime<Utc>) -> Self {
         Self {
             searches: 0.0,
@@ -195,7 +196,7 @@ impl Scale {
 
 /// The eight kinds of travellers (ai §11.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the contract's")]
+#[allow(missing_docs, reason = "the names are the contract's")]
 pub enum Segment {
     BudgetBackpacker,
     FamilyExplorer,

@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::Payments;
-pub use super::model::{CancelReason, RefundReason, RefundStatus, Status};
+pub use super::words::{CancelReason, RefundReason, RefundStatus, Status};
 use super::{model::Transaction, service::view, store};
 
 /// The payment service as other services see it.

@@ -14,10 +14,10 @@ use shared::{
 use sqlx::PgConnection;
 
 use super::{
-    Payment, Payments,
+    Payment, Payments, charge,
     client::{CancelReason, Cancelled, CreateIntent, Intent, PaymentError, Status},
     events,
-    model::{Observed, Source, Transaction, charge},
+    model::{Observed, Source, Transaction},
     service::{KEY_LIFE, client_secret},
     settle,
     store::{self, NewTransaction},

@@ -3,6 +3,7 @@
 //! contract: payment.md. Every change of a payment is one database transaction: inbox or idempotency row, guarded
 //! transition, ledger entries and outbox events together. Stripe is called before or after a transaction, never in one.
 
+mod charge;
 pub mod client;
 pub mod config;
 pub mod events;
@@ -18,6 +19,7 @@ mod settle;
 mod store;
 pub mod stripe;
 pub mod webhook;
+mod words;
 pub mod worker;
 
 use std::sync::Arc;

@@ -1,146 +1,16 @@
 //! Payments as the domain sees them: states, what moves one into the next, and what each move brings with it.
 //!
-//! contract: payment §7 (state machine), §10 (currencies). No HTTP, no SQL, no Stripe wire format.
+//! contract: payment §7 (state machine). No HTTP, no SQL, no Stripe wire format.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use shared::{
     id::{BookingId, PaymentId, RefundId, UserId},
-    money::{Currency, Money},
+    money::Money,
 };
 
-/// What a payment transaction is, in the database's words (payment §7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type, serde::Serialize, serde::Deserialize)]
-#[sqlx(type_name = "payment.transaction_status", rename_all = "SCREAMING_SNAKE_CASE")]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Status {
-    /// Waiting for the traveller.
-    Pending,
-    /// The bank is working on it.
-    Processing,
-    /// The money was taken.
-    Succeeded,
-    /// The last attempt failed; another may follow.
-    Failed,
-    /// It will never be charged.
-    Canceled,
-    /// All of it was given back.
-    Refunded,
-}
-
-impl Status {
-    /// Whether the payment may still be charged.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Pending | Self::Processing | Self::Failed)
-    }
-
-    /// The database's word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Processing => "PROCESSING",
-            Self::Succeeded => "SUCCEEDED",
-            Self::Failed => "FAILED",
-            Self::Canceled => "CANCELED",
-            Self::Refunded => "REFUNDED",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why a payment is cancelled, in Stripe's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CancelReason {
-    /// The traveller or an administrator does not want it any more.
-    RequestedByCustomer,
-    /// Nobody paid in time.
-    Abandoned,
-    /// Another payment takes its place. Publishes no event.
-    Duplicate,
-}
-
-impl CancelReason {
-    /// Stripe's `cancellation_reason`.
-    pub const fn as_stripe(self) -> &'static str {
-        match self {
-            Self::RequestedByCustomer => "requested_by_customer",
-            Self::Abandoned => "abandoned",
-            Self::Duplicate => DUPLICATE,
-        }
-    }
-
-    /// The reason of a stored or received word; an unknown one is a customer's.
-    pub fn from_stripe(word: &str) -> Self {
-        match word {
-            DUPLICATE => Self::Duplicate,
-            "abandoned" | "automatic" => Self::Abandoned,
-            _ => Self::RequestedByCustomer,
-        }
-    }
-}
-
-/// The reason of what is superseded, in Stripe's words.
-const DUPLICATE: &str = "duplicate";
-
-/// Why money is given back, in Stripe's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefundReason {
-    /// Charged twice, or for a booking that no longer exists.
-    Duplicate,
-    /// Not the card holder's doing.
-    Fraudulent,
-    /// The traveller asked for it.
-    RequestedByCustomer,
-}
-
-impl RefundReason {
-    /// Stripe's `reason`.
-    pub const fn as_stripe(self) -> &'static str {
-        match self {
-            Self::Duplicate => DUPLICATE,
-            Self::Fraudulent => "fraudulent",
-            Self::RequestedByCustomer => "requested_by_customer",
-        }
-    }
-
-    /// The reason of a word of Stripe's; `expired_uncaptured_charge` and unknown words count as the customer's.
-    pub fn from_stripe(word: &str) -> Self {
-        match word {
-            DUPLICATE => Self::Duplicate,
-            "fraudulent" => Self::Fraudulent,
-            _ => Self::RequestedByCustomer,
-        }
-    }
-}
-
-/// Where a refund is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "payment.refund_status", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RefundStatus {
-    /// Asked for.
-    Pending,
-    /// Arrived.
-    Succeeded,
-    /// Stripe could not deliver it; the amount is free again.
-    Failed,
-}
-
-impl RefundStatus {
-    /// The word for clients.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-        }
-    }
-}
+use super::words::{DUPLICATE, RefundReason, RefundStatus, Status};
 
 /// The payment of one booking.
 #[derive(Debug, Clone)]
@@ -524,71 +394,6 @@ impl RefundRow {
         };
         self.status = status;
         change
-    }
-}
-
-/// The amounts Stripe accepts (payment §10).
-pub mod charge {
-    use super::{Currency, Money};
-
-    /// Eight digits.
-    pub const MAXIMUM: i64 = 99_999_999;
-
-    /// Why an amount cannot be charged, in words fit to be shown.
-    pub fn check(amount: Money, allowed: &[Currency]) -> Result<(), &'static str> {
-        // Stripe has no ariary cents although ISO 4217 has
-        if !allowed.contains(&amount.currency) || amount.currency.code() == "MGA" {
-            return Err("This currency is not accepted");
-        }
-        if amount.minor < minimum(amount.currency) {
-            return Err("Amount is below the minimum for this currency");
-        }
-        if amount.minor > MAXIMUM {
-            return Err("Amount is above the maximum");
-        }
-        match amount.currency.code() {
-            "BHD" | "JOD" | "KWD" | "OMR" | "TND" if amount.minor % 10 != 0 => {
-                Err("Amounts in this currency must be a multiple of 10 minor units")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The amount as Stripe wants it. ISK and UGX have no minor unit in ISO 4217 but two digits at Stripe.
-    pub fn to_stripe(amount: Money) -> i64 {
-        if has_stripe_cents(amount.currency) {
-            amount.minor.saturating_mul(100)
-        } else {
-            amount.minor
-        }
-    }
-
-    /// An amount of Stripe's as ours.
-    pub fn from_stripe(minor: i64, currency: Currency) -> Money {
-        if has_stripe_cents(currency) {
-            Money::new(minor / 100, currency)
-        } else {
-            Money::new(minor, currency)
-        }
-    }
-
-    fn has_stripe_cents(currency: Currency) -> bool {
-        matches!(currency.code(), "ISK" | "UGX")
-    }
-
-    fn minimum(currency: Currency) -> i64 {
-        match currency.code() {
-            "GBP" => 30,
-            "DKK" => 250,
-            "NOK" | "SEK" => 300,
-            "CZK" => 1500,
-            "HUF" => 17_500,
-            "HKD" => 400,
-            "MXN" => 1000,
-            "PLN" | "AED" | "MYR" | "RON" => 200,
-            _ if currency.exponent() == 3 => 500,
-            _ => 50,
-        }
     }
 }
 

@@ -7,13 +7,14 @@ use shared::{events::outbox, id::RefundId, money::Money};
 use sqlx::PgConnection;
 
 use super::{
-    Payment, Payments,
+    Payment, Payments, charge,
     client::{PaymentError, Refund, Refunded},
     events,
-    model::{RefundChange, RefundReason, RefundRefusal, RefundRow, RefundStatus, Transaction, charge},
+    model::{RefundChange, RefundRefusal, RefundRow, Transaction},
     service::KEY_LIFE,
     store::{self, ledger, refunds},
-    stripe::{NewRefund, StripeError, wire},
+    stripe::{NewRefund, Stripe, StripeError, wire},
+    words::{RefundReason, RefundStatus},
 };
 use crate::fault;
 
@@ -93,33 +94,7 @@ impl Payments {
         let Some(intent) = &payment.intent else {
             return Err(PaymentError::NotFound);
         };
-        let ours = refund.id.to_string();
-        let answer = match &refund.stripe_id {
-            Some(stripe_id) => stripe.refund(stripe_id).await,
-            None => {
-                // Stripe may have forgotten the key: look before asking again
-                let old = self.sources().now() - refund.created_at > KEY_LIFE;
-                let found = if old {
-                    let all = stripe.refunds_of(intent).await?;
-                    all.into_iter()
-                        .find(|theirs| theirs.metadata.get("refundId") == Some(&ours))
-                } else {
-                    None
-                };
-                match found {
-                    Some(found) => Ok(found),
-                    None => {
-                        let new = NewRefund {
-                            intent,
-                            amount: charge::to_stripe(refund.amount),
-                            reason: refund.reason.as_stripe(),
-                            refund: &ours,
-                        };
-                        stripe.create_refund(new).await
-                    }
-                }
-            }
-        };
+        let answer = self.ask_stripe(stripe, &refund, intent).await;
         fault::point("payment.refunded_at_stripe");
         match answer {
             Ok(theirs) => {
@@ -135,6 +110,28 @@ impl Payments {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The refund at Stripe: looked up if Stripe has it, made under its own key if not.
+    async fn ask_stripe(&self, stripe: &Stripe, refund: &RefundRow, intent: &str) -> Result<wire::Refund, StripeError> {
+        if let Some(known) = &refund.stripe_id {
+            return stripe.refund(known).await;
+        }
+        let ours = refund.id.to_string();
+        // Stripe may have forgotten the key: look before asking again
+        if self.sources().now() - refund.created_at > KEY_LIFE {
+            let mut all = stripe.refunds_of(intent).await?.into_iter();
+            if let Some(found) = all.find(|theirs| theirs.metadata.get("refundId") == Some(&ours)) {
+                return Ok(found);
+            }
+        }
+        let new = NewRefund {
+            intent,
+            amount: charge::to_stripe(refund.amount),
+            reason: refund.reason.as_stripe(),
+            refund: &ours,
+        };
+        stripe.create_refund(new).await
     }
 
     /// Stripe will never make this refund: the amount is free again and a person is told.

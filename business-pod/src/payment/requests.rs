@@ -160,7 +160,7 @@ fn minor(amount: Option<&Value>) -> Result<i64, ApiError> {
     let Some(minor) = number.as_i64() else {
         return Err(invalid_amount("Amount must be an integer of minor units"));
     };
-    if minor > super::model::charge::MAXIMUM {
+    if minor > super::charge::MAXIMUM {
         return Err(invalid_amount("Amount is above the maximum"));
     }
     Ok(minor)

@@ -7,10 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{ApiError, sources::iso_millis};
 
-use super::{
-    client::PaymentError,
-    model::{Status, Transaction},
-};
+use super::{client::PaymentError, model::Transaction, words::Status};
 
 /// `{success: true, data}`
 #[derive(Debug, Serialize, utoipa::ToSchema)]

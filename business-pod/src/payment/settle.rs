@@ -11,9 +11,10 @@ use super::{
     Payment, Payments,
     client::PaymentError,
     events,
-    model::{Effect, Observed, RefundReason, RefundRow, RefundStatus, Source, Success, Transaction, Verdict},
+    model::{Effect, Observed, RefundRow, Source, Success, Transaction, Verdict},
     store::{self, inbox, ledger, refunds},
     stripe::wire::PaymentIntent,
+    words::{RefundReason, RefundStatus},
 };
 use crate::fault;
 

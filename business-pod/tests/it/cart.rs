@@ -1,11 +1,5 @@
 //! Carts over HTTP (contract: voyage §4.7, §2.1, §7.4).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on stops"
-)]
-
 use chrono::TimeDelta;
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,38 +1,20 @@
-//! Voyage over real HTTP and a real database, with a payment service that a test plays and a supply that it can bend.
+//! Voyage over real HTTP and a real database, and the travellers who call it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on stops"
-)]
+use std::{sync::Arc, time::Duration};
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use async_trait::async_trait;
 use business_pod::{
-    payment::client::{
-        CancelReason, Cancelled, CreateIntent, Intent, PaymentClient, PaymentError, PaymentView, Refund, RefundStatus,
-        Refunded, Status,
-    },
+    payment::client::PaymentClient,
     voyage::{
         self, PricePolicy, Voyage, VoyageConfig, VoyageState, Wake, reconcile,
         search::{SearchConfig, SearchState},
         supply::{
-            Offers, Provider, ProviderError, Router,
+            Offers, Router,
             flight::{Cabin, FlightFilters, FlightOffer, FlightQuery, Passengers},
-            offline::Offline,
-            provider::Flights,
+            provider::Flights as _,
         },
     },
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use shared::{
@@ -41,243 +23,21 @@ use shared::{
     db::Db,
     events::{
         Envelope, Topic,
-        consumer::{Failure, Handler},
+        consumer::{Failure, Handler as _},
     },
     http::{
         HttpConfig, Kit,
         limit::{LimitConfig, RateLimiter},
     },
-    id::{BookingId, RefundId, UserId},
+    id::UserId,
     lifecycle::{Shutdown, Tasks},
-    money::{Currency, Money},
+    money::Currency,
     redis::Redis,
     sources::FixedClock,
 };
 use sqlx::PgPool;
 
-/// A payment service that a test plays: it remembers what it was asked and says what it is told to say.
-#[derive(Default)]
-pub struct FakePayments {
-    payments: Mutex<HashMap<BookingId, PaymentView>>,
-    /// Every refund, by its key.
-    pub refunds: Mutex<HashMap<String, Refund>>,
-    /// How many payments were created.
-    pub created: Mutex<u32>,
-    away: AtomicBool,
-    live: AtomicBool,
-}
-
-impl FakePayments {
-    fn lock(&self) -> MutexGuard<'_, HashMap<BookingId, PaymentView>> {
-        self.payments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the service away, or brings it back.
-    pub fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
-    }
-
-    /// Makes the key one that moves real money.
-    pub fn set_live(&self) {
-        self.live.store(true, Ordering::SeqCst);
-    }
-
-    /// What Stripe says of a payment from now on.
-    pub fn set_status(&self, intent: &str, status: Status, word: &str) {
-        let mut payments = self.lock();
-        let payment = payments
-            .values_mut()
-            .find(|payment| payment.payment_intent_id == intent)
-            .unwrap();
-        payment.status = status;
-        word.clone_into(&mut payment.stripe_status);
-    }
-
-    /// The card is charged.
-    pub fn succeed(&self, intent: &str) {
-        self.set_status(intent, Status::Succeeded, "succeeded");
-    }
-
-    /// Changes what a payment says it is worth.
-    pub fn set_amount(&self, intent: &str, amount: Money) {
-        let mut payments = self.lock();
-        payments
-            .values_mut()
-            .find(|payment| payment.payment_intent_id == intent)
-            .unwrap()
-            .amount = amount;
-    }
-
-    /// The payment with this id.
-    pub fn view(&self, intent: &str) -> PaymentView {
-        let payments = self.lock();
-        payments
-            .values()
-            .find(|payment| payment.payment_intent_id == intent)
-            .unwrap()
-            .clone()
-    }
-
-    fn check(&self) -> Result<(), PaymentError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(PaymentError::unavailable(anyhow::anyhow!("away")));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl PaymentClient for FakePayments {
-    async fn create_intent(&self, request: CreateIntent) -> Result<Intent, PaymentError> {
-        self.check()?;
-        // let others in between, as the network would
-        tokio::task::yield_now().await;
-        let mut payments = self.lock();
-        let fresh = PaymentView {
-            payment_intent_id: format!("pi_{}", request.reference),
-            status: Status::Pending,
-            stripe_status: "requires_payment_method".to_owned(),
-            amount: request.amount,
-            refunded: 0,
-            booking: request.booking,
-            booking_reference: request.reference.clone(),
-            user: request.user,
-            review: None,
-            failure: None,
-            created_at: DateTime::default(),
-            confirmed_at: None,
-        };
-        let payment = payments.entry(request.booking).or_insert_with(|| {
-            *self.created.lock().unwrap() += 1;
-            fresh
-        });
-        if matches!(payment.status, Status::Succeeded | Status::Processing) {
-            return Err(PaymentError::AlreadyPaid);
-        }
-        Ok(Intent {
-            payment_intent_id: payment.payment_intent_id.clone(),
-            client_secret: format!("{}_secret_x", payment.payment_intent_id).into(),
-            amount: payment.amount,
-            status: payment.stripe_status.clone(),
-            publishable_key: "pk_test_x".to_owned(),
-            livemode: self.live.load(Ordering::SeqCst),
-        })
-    }
-
-    async fn status(&self, payment_intent_id: &str, _refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
-        self.check()?;
-        Ok(self
-            .lock()
-            .values()
-            .find(|payment| payment.payment_intent_id == payment_intent_id)
-            .cloned())
-    }
-
-    async fn status_of_booking(&self, booking: BookingId, _refresh: bool) -> Result<Option<PaymentView>, PaymentError> {
-        self.check()?;
-        Ok(self.lock().get(&booking).cloned())
-    }
-
-    async fn cancel(&self, payment_intent_id: &str, reason: CancelReason) -> Result<Cancelled, PaymentError> {
-        let booking = self.view(payment_intent_id).booking;
-        self.cancel_of_booking(booking, reason)
-            .await?
-            .ok_or(PaymentError::NotFound)
-    }
-
-    async fn cancel_of_booking(
-        &self,
-        booking: BookingId,
-        _reason: CancelReason,
-    ) -> Result<Option<Cancelled>, PaymentError> {
-        self.check()?;
-        let mut payments = self.lock();
-        let Some(payment) = payments.get_mut(&booking) else {
-            return Ok(None);
-        };
-        Ok(Some(match payment.status {
-            Status::Succeeded | Status::Refunded => Cancelled::Succeeded,
-            Status::Processing => Cancelled::Processing,
-            _ => {
-                payment.status = Status::Canceled;
-                "canceled".clone_into(&mut payment.stripe_status);
-                Cancelled::Cancelled
-            }
-        }))
-    }
-
-    async fn refund(&self, request: Refund) -> Result<Refunded, PaymentError> {
-        self.check()?;
-        let mut payments = self.lock();
-        let payment = payments
-            .values_mut()
-            .find(|payment| payment.payment_intent_id == request.payment_intent_id);
-        let payment = payment.ok_or(PaymentError::NotFound)?;
-        payment.status = Status::Refunded;
-        payment.refunded = payment.amount.minor;
-        let amount = payment.amount;
-        self.refunds
-            .lock()
-            .unwrap()
-            .insert(request.idempotency_key.clone(), request);
-        Ok(Refunded {
-            refund: RefundId(uuid::Uuid::nil()),
-            stripe_refund_id: None,
-            amount,
-            status: RefundStatus::Pending,
-        })
-    }
-}
-
-/// The offline supplier, whose prices a test can move and whose journeys it can take off the market.
-pub struct BentSupply {
-    inner: Offline,
-    percent: Mutex<i64>,
-    sold_out: AtomicBool,
-}
-
-impl BentSupply {
-    /// Moves all prices to so many percent of what they are.
-    pub fn set_percent(&self, percent: i64) {
-        *self.percent.lock().unwrap() = percent;
-    }
-
-    /// Sells nothing any more.
-    pub fn sell_out(&self) {
-        self.sold_out.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Provider for BentSupply {
-    fn name(&self) -> &'static str {
-        Offline::NAME
-    }
-
-    fn flights(&self) -> Option<&dyn Flights> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl Flights for BentSupply {
-    async fn search(&self, query: &FlightQuery, now: DateTime<Utc>) -> Result<Vec<FlightOffer>, ProviderError> {
-        self.inner.search(query, now).await
-    }
-
-    async fn recall(&self, offer_id: &str, now: DateTime<Utc>) -> Result<FlightOffer, ProviderError> {
-        self.inner.recall(offer_id, now).await
-    }
-
-    async fn reprice(&self, offer_id: &str, now: DateTime<Utc>) -> Result<FlightOffer, ProviderError> {
-        if self.sold_out.load(Ordering::SeqCst) {
-            return Err(ProviderError::NoAvailability);
-        }
-        let mut offer = self.inner.reprice(offer_id, now).await?;
-        let total = Money::from_major(offer.price.total, offer.price.currency).unwrap();
-        offer.price.total = Money::new(total.minor * *self.percent.lock().unwrap() / 100, total.currency).major();
-        Ok(offer)
-    }
-}
+use crate::voyage_fakes::{BentSupply, FakePayments};
 
 /// A running voyage service.
 pub struct World {
@@ -356,6 +116,24 @@ impl World {
 
     /// A service with these settings.
     pub async fn with(pool: PgPool, change: impl FnOnce(&mut VoyageConfig)) -> Self {
+        let fake = Arc::new(FakePayments::default());
+        Self::over(pool, fake.clone(), fake, change).await
+    }
+
+    /// A service with the real payment service beside it.
+    pub async fn paying_with(pool: PgPool, payments: Arc<dyn PaymentClient>) -> Self {
+        Self::over(pool, Arc::default(), payments, |config| {
+            config.price_policy = PricePolicy::Lenient;
+        })
+        .await
+    }
+
+    async fn over(
+        pool: PgPool,
+        fake: Arc<FakePayments>,
+        payments: Arc<dyn PaymentClient>,
+        change: impl FnOnce(&mut VoyageConfig),
+    ) -> Self {
         voyage::migrations().migrator.run(&pool).await.unwrap();
         let clock = FixedClock::at("2026-11-23T10:05:00Z".parse().unwrap());
         let sources = Sources {
@@ -363,12 +141,7 @@ impl World {
             ..Sources::system()
         };
         let issuer = Issuer::with_sources(sources.clone()).unwrap();
-        let payments = Arc::new(FakePayments::default());
-        let supply = Arc::new(BentSupply {
-            inner: Offline::new(false),
-            percent: Mutex::new(100),
-            sold_out: AtomicBool::new(false),
-        });
+        let supply = Arc::new(BentSupply::default());
         let mut config = VoyageConfig {
             secure_cookies: false,
             ..VoyageConfig::default()
@@ -394,7 +167,7 @@ impl World {
             db,
             sources,
             auth,
-            payments: payments.clone(),
+            payments,
             offers: Offers::new(providers),
             search,
             tasks: Tasks::new(Shutdown::new()),
@@ -415,7 +188,7 @@ impl World {
         Self {
             state,
             clock,
-            payments,
+            payments: fake,
             supply,
             issuer,
             pool,
@@ -504,6 +277,23 @@ impl World {
         tx.commit().await.unwrap();
         handler.committed(topic, event).await;
         Ok(())
+    }
+
+    /// Delivers everything the real payment service has published so far, in order; what was delivered before is known.
+    pub async fn hear_payment(&self) {
+        let rows: Vec<(String, Value)> =
+            sqlx::query_as("select topic, envelope::jsonb from payment.outbox order by position")
+                .fetch_all(&self.pool)
+                .await
+                .unwrap();
+        for (topic, envelope) in rows {
+            let (topic, event) = (
+                Topic::from_name(&topic).unwrap(),
+                serde_json::from_value(envelope).unwrap(),
+            );
+            self.deliver(topic, &event).await.unwrap();
+        }
+        self.settle().await;
     }
 
     /// An event of the payment service.

@@ -256,7 +256,7 @@ async fn five_failures_for_one_account_from_one_address_are_enough(pool: PgPool)
     let body = json!({ "email": "ada@example.com", "password": PASSWORD });
     let elsewhere = app
         .post("/api/v1/auth/login")
-        .from_address([198, 51, 100, 1])
+        .at_address([198, 51, 100, 1])
         .json(&body)
         .send()
         .await;

@@ -64,7 +64,9 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
         // delivered twice, as at-least-once delivery may
         let mut tx = Db::<Auth>::new(pool.clone()).begin().await.unwrap();
         sqlx::query("delete from auth.outbox").execute(&mut *tx).await.unwrap();
-        outbox::append::<Auth>(&mut tx, &[confirmed.clone()]).await.unwrap();
+        outbox::append::<Auth>(&mut tx, std::slice::from_ref(&confirmed))
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         while auth_relay.run_once().await.unwrap() {}
     }

@@ -1,9 +1,12 @@
 //! Black-box tests of the core pod.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on must stop"
+    clippy::pedantic,
+    missing_docs,
+    reason = "a test stops where something is not as it should be"
 )]
 
 mod accounts;

@@ -192,7 +192,7 @@ impl Call {
         self.header("sec-fetch-site", "same-origin")
     }
 
-    pub fn from_address(mut self, address: [u8; 4]) -> Self {
+    pub fn at_address(mut self, address: [u8; 4]) -> Self {
         self.request.extensions_mut().insert(PeerAddress(IpAddr::from(address)));
         self
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Plan,
     load::{Case, drive, repeat},
-    platform::{Platform, Service},
+    platform::{Addresses, Platform, Service},
     report::Report,
 };
 
@@ -46,7 +46,7 @@ impl Travellers {
             search.status()
         );
         let search_bytes = search.bytes().await?.to_vec();
-        add_to_cart(&http, platform, &bearer, &search_bytes).await?;
+        add_to_cart(&http, &platform.addresses(), &bearer, &search_bytes).await?;
         let profile = http
             .get(format!("{}/api/v1/users/profile", platform.base(Service::User)))
             .bearer_auth(&bearer)
@@ -79,7 +79,7 @@ async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> an
         .context("register gave no token")
 }
 
-async fn add_to_cart(http: &reqwest::Client, platform: &Platform, bearer: &str, search: &[u8]) -> anyhow::Result<()> {
+async fn add_to_cart(http: &reqwest::Client, platform: &Addresses, bearer: &str, search: &[u8]) -> anyhow::Result<()> {
     let found: Value = serde_json::from_slice(search)?;
     let offer = found.pointer("/data/0").context("the search found nothing")?;
     let item = json!({

@@ -41,7 +41,7 @@ fn the_configuration_reference_is_that_of_the_code() {
 #[test]
 fn every_service_migrates_the_schema_its_code_uses() {
     let mut seen = std::collections::BTreeSet::new();
-    for migrations in [CorePod::migrations(), BusinessPod::migrations()].concat() {
+    for migrations in CorePod::migrations().into_iter().chain(BusinessPod::migrations()) {
         assert!(
             seen.insert(migrations.schema.to_owned()),
             "{} is migrated twice",

@@ -132,8 +132,10 @@ pub(super) fn route(path: &str) -> Route {
 pub fn is_internal(rest: &str) -> bool {
     let segments: Vec<&str> = rest.split('/').collect();
     match segments.as_slice() {
-        ["users", "notifications", "internal"] | ["ai", "users", _, "preferences"] => true,
-        ["ai", "users", "preferences", "batch"] | ["users", _, "ai-preferences"] => true,
+        ["users", "notifications", "internal"]
+        | ["ai", "users", _, "preferences"]
+        | ["ai", "users", "preferences", "batch"]
+        | ["users", _, "ai-preferences"] => true,
         all => all.contains(&"test") || all.contains(&"internal"),
     }
 }

@@ -166,12 +166,12 @@ impl Memory {
 
 async fn feed(mut receiver: broadcast::Receiver<Message>, sender: mpsc::Sender<Received>) {
     loop {
-        let received = match receiver.recv().await {
+        let next = match receiver.recv().await {
             Ok(message) => Received::Message(message),
             Err(broadcast::error::RecvError::Lagged(_)) => Received::Gap,
             Err(broadcast::error::RecvError::Closed) => return,
         };
-        if sender.send(received).await.is_err() {
+        if sender.send(next).await.is_err() {
             return;
         }
     }

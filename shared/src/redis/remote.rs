@@ -50,6 +50,7 @@ struct Inner {
     watched: AtomicBool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one per process")]
 enum Source {
     Single(Client),
     Cluster(ClusterClient),

@@ -136,7 +136,7 @@ async fn a_service_that_is_away_is_503_in_the_contracts_shape() {
 
 #[tokio::test]
 async fn a_service_that_does_not_answer_in_time_is_504() {
-    let silent = Router::new().route("/api/v1/bookings", get(|| std::future::pending::<()>()));
+    let silent = Router::new().route("/api/v1/bookings", get(std::future::pending::<()>));
     let gateway = gateway_to(serve(silent).await).await;
 
     let response = reqwest::get(format!("http://{gateway}/api/v1/bookings")).await.unwrap();

@@ -15,7 +15,10 @@ use shared::{
 };
 use sqlx::{PgConnection, types::Json};
 
-use super::model::{AttemptFailure, Status, Success, Transaction};
+use super::{
+    model::{AttemptFailure, Success, Transaction},
+    words::Status,
+};
 
 /// A row of `payment_transactions`.
 struct Row {

@@ -8,7 +8,10 @@ use shared::{
 use sqlx::PgConnection;
 
 use super::{currency, one_row};
-use crate::payment::model::{RefundReason, RefundRow, RefundStatus};
+use crate::payment::{
+    model::RefundRow,
+    words::{RefundReason, RefundStatus},
+};
 
 /// A row of `payment_refunds`.
 struct Row {

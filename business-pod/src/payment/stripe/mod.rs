@@ -276,11 +276,18 @@ impl Stripe {
         loop {
             let (error, pause) = match self.once(method, path, form, key).await {
                 Ok(body) => return Ok(body),
-                Err(Failed { error, again: None }) => return Err(error),
                 Err(Failed {
                     error,
-                    again: Some(after),
-                }) => (error, after),
+                    again: Again::No,
+                }) => return Err(error),
+                Err(Failed {
+                    error,
+                    again: Again::Soon,
+                }) => (error, None),
+                Err(Failed {
+                    error,
+                    again: Again::After(pause),
+                }) => (error, Some(pause)),
             };
             if tries == RETRIES {
                 return Err(error);
@@ -317,7 +324,11 @@ impl Stripe {
             return Ok(body);
         }
         let retry_after = retry_after(&headers);
-        let again = should_retry(status, &headers).then(|| retry_after.map(|after| after.min(LONGEST_PAUSE)));
+        let again = match (should_retry(status, &headers), retry_after) {
+            (false, _) => Again::No,
+            (true, None) => Again::Soon,
+            (true, Some(after)) => Again::After(after.min(LONGEST_PAUSE)),
+        };
         let parsed = serde_json::from_slice::<wire::ErrorBody>(&body).ok();
         let error = match parsed {
             Some(body) => {
@@ -376,18 +387,31 @@ impl Stripe {
 /// A try that failed, and whether another may help (after how long, if Stripe said so).
 struct Failed {
     error: StripeError,
-    again: Option<Option<Duration>>,
+    again: Again,
+}
+
+/// Whether another try may help.
+enum Again {
+    /// The answer would be the same.
+    No,
+    /// Yes, after a pause of our choice.
+    Soon,
+    /// Yes, after the pause that Stripe asked for.
+    After(Duration),
 }
 
 impl Failed {
     fn for_good(error: StripeError) -> Self {
-        Self { error, again: None }
+        Self {
+            error,
+            again: Again::No,
+        }
     }
 
     fn again(cause: reqwest::Error) -> Self {
         Self {
             error: StripeError::unavailable(cause),
-            again: Some(None),
+            again: Again::Soon,
         }
     }
 }

@@ -9,7 +9,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use shared::money::{Currency, Money};
 
-use crate::payment::model::{AttemptFailure, Observed, RefundStatus, Success, charge};
+use crate::payment::{
+    charge,
+    model::{AttemptFailure, Observed, Success},
+    words::RefundStatus,
+};
 
 /// `pi_…`
 #[derive(Debug, Clone, Deserialize)]
@@ -78,11 +82,10 @@ impl PaymentIntent {
     pub fn observed(&self) -> Observed {
         match self.status.as_str() {
             "succeeded" => Observed::Succeeded(Success {
-                received: self
-                    .currency()
-                    .map_or(Money::new(self.amount_received, Currency::EUR), |currency| {
-                        charge::from_stripe(self.amount_received, currency)
-                    }),
+                // an unknown currency matches nothing that was asked for
+                received: self.currency().map_or(Money::zero(Currency::EUR), |currency| {
+                    charge::from_stripe(self.amount_received, currency)
+                }),
                 charge: self.latest_charge.as_ref().map(|charge| charge.id().to_owned()),
                 payment_method: self.payment_method.as_ref().map(|method| method.id().to_owned()),
                 transaction: self.metadata.get("transactionId").cloned(),

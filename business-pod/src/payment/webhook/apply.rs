@@ -12,11 +12,12 @@ use super::super::{
     Payments,
     client::PaymentError,
     intents,
-    model::{AttemptFailure, Observed, Source, Status, Transaction},
+    model::{AttemptFailure, Observed, Source, Transaction},
     refunds,
     settle::{self, Settled},
     store::{self, inbox},
     stripe::wire::{Charge, Event, PaymentIntent, Refund},
+    words::Status,
 };
 use crate::fault;
 

@@ -1,15 +1,18 @@
 //! The topics themselves (events §4, operations §6.9).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    error::{KafkaResult, RDKafkaErrorCode},
+    error::RDKafkaErrorCode,
+    metadata::MetadataTopic,
 };
 
-use super::{KafkaConfig, dispose, observer::Observer};
+use super::{KafkaConfig, blocking, dispose, observer::Observer};
 use crate::{db, events::Topic, lifecycle::Shutdown};
 
+/// How long the brokers may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// Creates the 38 topics and their dead-letter topics; those that exist are left as they are. Fails when no broker
@@ -18,24 +21,10 @@ pub async fn ensure_topics(config: &KafkaConfig) -> anyhow::Result<()> {
     let admin: AdminClient<Observer> = config
         .client("topics")
         .create_with_context(Observer { service: "topics" })?;
-    // asking blocks
-    let (admin, known) = tokio::task::spawn_blocking(move || {
-        let known = existing(&admin);
-        (admin, known)
-    })
-    .await?;
-    let outcome = match known {
-        Ok(known) => create(&admin, config, &known).await,
-        Err(error) => Err(error.into()),
-    };
+    let admin = Arc::new(admin);
+    let outcome = create_missing(&admin, config).await;
     dispose(admin);
     outcome
-}
-
-/// The names of all topics there are.
-fn existing(admin: &AdminClient<Observer>) -> KafkaResult<BTreeSet<String>> {
-    let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5))?;
-    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
 
 /// The same for as long as it takes: tries again, with a growing pause, until the topics are there or the process stops.
@@ -56,33 +45,31 @@ pub async fn keep_topics(config: &KafkaConfig, shutdown: &Shutdown) {
     }
 }
 
-async fn create(admin: &AdminClient<Observer>, config: &KafkaConfig, known: &BTreeSet<String>) -> anyhow::Result<()> {
-    let wanted: Vec<Wanted> = Topic::ALL
+/// Asks first what is there: that is one cheap question at most starts, and the mock cluster of development, whose topics
+/// are made by whoever starts it, does not answer the request to create some.
+async fn create_missing(admin: &Arc<AdminClient<Observer>>, config: &KafkaConfig) -> anyhow::Result<()> {
+    let asking = Arc::clone(admin);
+    let metadata = blocking(move || asking.inner().fetch_metadata(None, TIMEOUT)).await??;
+    let present: HashSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+    let mut wanted: Vec<Wanted> = Topic::ALL
         .into_iter()
         .flat_map(|topic| Wanted::of(topic, config))
-        .filter(|topic| !known.contains(&topic.name))
         .collect();
+    wanted.retain(|topic| !present.contains(topic.name.as_str()));
     if wanted.is_empty() {
         return Ok(());
     }
     let topics: Vec<NewTopic<'_>> = wanted.iter().map(Wanted::request).collect();
     let options = AdminOptions::new()
-        .request_timeout(Some(Duration::from_secs(10)))
-        .operation_timeout(Some(Duration::from_secs(10)));
-    let results = match admin.create_topics(&topics, &options).await {
-        Ok(results) => results,
-        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature) => {
-            // the embedded broker: it makes topics when they are asked for
-            tracing::info!("the broker cannot create topics on request");
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
+        .request_timeout(Some(TIMEOUT))
+        .operation_timeout(Some(TIMEOUT));
+    let results = admin.create_topics(&topics, &options).await?;
     let mut created = 0;
     let mut failed = Vec::new();
     for result in results {
         match result {
             Ok(_) => created += 1,
+            // another replica was faster
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => failed.push(format!("{name}: {code}")),
         }

@@ -6,9 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::Message as _;
+use rdkafka::{
+    ClientConfig, Message as _,
+    mocking::MockCluster,
+    producer::{BaseProducer, Producer as _},
+};
 use shared::events::{
-    kafka::{KafkaConfig, Producer},
+    Topic,
+    kafka::{KafkaConfig, Producer, ensure_topics, keep_topics},
     outbox,
     relay::Relay,
 };
@@ -64,7 +69,7 @@ async fn events_of_a_key_leave_in_the_order_of_their_commits_even_when_written_a
 
 #[sqlx::test(migrations = false)]
 async fn appends_under_one_key_wait_for_each_other_so_that_positions_follow_commits(pool: PgPool) {
-    let world = Arc::new(World::new(&pool).await);
+    let world = World::new(&pool).await;
     let mut first = world.db.begin().await.unwrap();
     outbox::append::<Shop>(&mut first, &[world.event(TOPIC, "a", 1)])
         .await
@@ -154,7 +159,7 @@ async fn an_event_is_on_kafka_within_two_hundred_milliseconds_of_its_commit(pool
 async fn a_relay_killed_between_the_brokers_answer_and_the_mark_sends_again_and_effects_happen_once(pool: PgPool) {
     let world = World::new(&pool).await;
     for n in 1..=20 {
-        world.append(TOPIC, ["a", "b"][n as usize % 2], n).await;
+        world.append(TOPIC, if n % 2 == 0 { "a" } else { "b" }, n).await;
     }
     // while these rows are locked they cannot be marked
     let mut keeper = pool.begin_for_test().await;
@@ -292,6 +297,39 @@ async fn a_service_starts_and_stops_without_ever_seeing_a_broker(pool: PgPool) {
     consumer.stop().await;
     relay.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(10), "{:?}", stopping.elapsed());
+}
+
+#[tokio::test]
+async fn topics_that_are_there_are_left_alone() {
+    // this broker does not serve the request to create topics, so making it would fail; it makes those a producer asks for
+    let broker = MockCluster::new(1).unwrap();
+    let asking: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap_servers())
+        .create()
+        .unwrap();
+    for topic in Topic::ALL {
+        for name in [topic.name(), &topic.dead_letters()] {
+            asking
+                .client()
+                .fetch_metadata(Some(name), Duration::from_secs(10))
+                .unwrap();
+        }
+    }
+    let config = KafkaConfig::at(&broker.bootstrap_servers());
+    ensure_topics(&config).await.unwrap();
+    ensure_topics(&config).await.unwrap();
+}
+
+#[tokio::test]
+async fn waiting_for_topics_ends_with_the_process() {
+    let nobody = KafkaConfig::at("127.0.0.1:1");
+    let topics = Job::start(|shutdown| async move {
+        keep_topics(&nobody, &shutdown).await;
+        Ok(())
+    });
+    let stopping = Instant::now();
+    topics.stop().await;
+    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
 }
 
 /// Transactions that a test holds open, outside the pools under test.

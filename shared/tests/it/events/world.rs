@@ -196,7 +196,7 @@ impl Eyes {
                 Ok(Ok(record)) => seen.push(record.detach()),
                 // a broker that is away is told here, and comes back
                 Ok(Err(_)) => {}
-                Err(_) => panic!("saw {} of {count} records", seen.len()),
+                Err(_elapsed) => panic!("saw {} of {count} records", seen.len()),
             }
         }
         seen
