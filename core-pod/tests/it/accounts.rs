@@ -344,3 +344,22 @@ async fn the_profile_of_the_user_service_is_a_bare_object_with_defaults(pool: Pg
         .await
         .refused(401, "TOKEN_MISSING");
 }
+
+#[sqlx::test(migrations = false)]
+async fn demo_accounts_are_made_once_and_in_development_only(pool: PgPool) {
+    use core_pod::auth::{DEMO_ACCOUNTS, seed_demo_accounts};
+    use shared::config::Environment;
+
+    let app = TestApp::start(pool).await;
+    let auth = &app.services.auth;
+    assert!(seed_demo_accounts(Environment::Production, auth).await.is_err());
+    assert_eq!(app.count("select count(*) from auth.users").await, 0);
+    for _ in 0..2 {
+        seed_demo_accounts(Environment::Development, auth).await.unwrap();
+    }
+    assert_eq!(app.count("select count(*) from auth.users").await, 3);
+    for demo in DEMO_ACCOUNTS {
+        let reply = app.try_login(demo.email, demo.password).await;
+        assert_eq!(reply.body["data"]["user"]["role"], json!(demo.role), "{}", demo.email);
+    }
+}
