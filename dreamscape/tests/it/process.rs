@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -35,14 +36,9 @@ impl Site {
         let folder = tempfile::Builder::new().prefix("dreamscape-it").tempdir().unwrap();
         // PostgreSQL runs as another user when we are root
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let sockets: Vec<_> = PORTS
-            .iter()
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
         let mut settings: BTreeMap<String, String> = PORTS
             .iter()
-            .zip(&sockets)
-            .map(|(name, socket)| ((*name).to_owned(), socket.local_addr().unwrap().port().to_string()))
+            .map(|name| ((*name).to_owned(), free_port().to_string()))
             .collect();
         settings.insert(
             "DREAMSCAPE_DATA".into(),
@@ -122,6 +118,18 @@ impl Site {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
+    }
+}
+
+/// A port nobody listens on, below the range from which the kernel takes ports for outgoing connections.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = 16_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 14_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

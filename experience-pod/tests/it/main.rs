@@ -19,7 +19,11 @@ use shared::{
 
 /// A pod whose services are all away, and the switch that stops it.
 async fn start() -> (SocketAddr, Shutdown) {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let services = ["AUTH", "USER", "VOYAGE", "PAYMENT", "AI"];
     let settings = services.map(|service| (format!("{service}_SERVICE_URL"), format!("http://{nobody}")));
     let config = Config::read(&mut Reader::from_pairs(settings));
@@ -44,7 +48,12 @@ async fn the_origin_says_who_it_is_and_carries_the_security_headers() {
     assert_eq!(status, 200);
     assert_eq!(banner["message"], "DreamScape API Gateway");
     assert_eq!(banner.as_object().unwrap().len(), 3);
-    for name in ["x-request-id", "x-content-type-options", "x-frame-options", "content-security-policy"] {
+    for name in [
+        "x-request-id",
+        "x-content-type-options",
+        "x-frame-options",
+        "content-security-policy",
+    ] {
         assert!(headers.contains_key(name), "{name}");
     }
     assert!(!headers.contains_key("server") && !headers.contains_key("x-powered-by"));
@@ -54,12 +63,27 @@ async fn the_origin_says_who_it_is_and_carries_the_security_headers() {
 async fn a_service_that_is_away_is_503_and_an_unknown_path_is_404() {
     let (address, _shutdown) = start().await;
     // the older spellings are brought to the one form before they are looked up
-    for path in ["/api/v1/cart", "/api/cart", "/api/api/v1/cart/", "/uploads/avatars/a.png"] {
+    for path in [
+        "/api/v1/cart",
+        "/api/cart",
+        "/api/api/v1/cart/",
+        "/uploads/avatars/a.png",
+    ] {
         let (status, headers, body) = get(address, path).await;
-        assert_eq!((status, body["code"].as_str()), (503, Some("UPSTREAM_UNAVAILABLE")), "{path}");
+        assert_eq!(
+            (status, body["code"].as_str()),
+            (503, Some("UPSTREAM_UNAVAILABLE")),
+            "{path}"
+        );
         assert!(headers.contains_key("retry-after"));
     }
-    for path in ["/api/v1/analytics", "/api/v1/users/notifications/internal", "/metrics", "/status", "/.env"] {
+    for path in [
+        "/api/v1/analytics",
+        "/api/v1/users/notifications/internal",
+        "/metrics",
+        "/status",
+        "/.env",
+    ] {
         let (status, _, body) = get(address, path).await;
         assert_eq!((status, body["code"].as_str()), (404, Some("NOT_FOUND")), "{path}");
         assert_eq!(body["success"], false);
@@ -79,7 +103,10 @@ async fn the_origin_lives_while_its_critical_services_are_away_and_says_so() {
             assert!(!health.to_string().contains("127.0.0.1"), "no address leaves: {health}");
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "the probes notice nothing: {health}");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the probes notice nothing: {health}"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     shutdown.drain();

@@ -14,7 +14,7 @@ use super::{
     session::Sessions,
     tokens::{TokenPolicy, Verifier},
 };
-use crate::{config::Reader, redis::Redis, sources::Sources};
+use crate::{config::Reader, gateway::Target, redis::Redis, sources::Sources};
 
 /// What a pod proves itself with in development, where nothing is configured. Refused in production by construction:
 /// there the secret is required.
@@ -107,8 +107,8 @@ impl RemoteIdentityConfig {
         let policy = TokenPolicy::read(reader);
         let auth_url: String = reader.or(
             "AUTH_SERVICE_URL",
-            "http://127.0.0.1:3001".to_owned(),
-            "base address of the auth service",
+            Target::Auth.default_address(reader),
+            "address of the auth service",
         );
         let default_jwks = format!("{}/.well-known/jwks.json", auth_url.trim_end_matches('/'));
         let jwks_url = reader.or("JWKS_URL", default_jwks, "where the core pod publishes its public keys");

@@ -51,14 +51,7 @@ impl GatewayConfig {
     pub fn read(reader: &mut Reader, local: &[Target]) -> Self {
         let mut targets = BTreeMap::new();
         for target in Target::ALL.into_iter().filter(|target| !local.contains(target)) {
-            let default = if reader.production() {
-                format!("http://{}:8080", target.pod())
-            } else {
-                let (setting, port) = target.development_port();
-                let port = reader.text_now(setting).unwrap_or_else(|| port.to_string());
-                format!("http://127.0.0.1:{port}")
-            };
-            let text = reader.or(target.setting(), default, target.help());
+            let text = reader.or(target.setting(), target.default_address(reader), target.help());
             match Url::parse(&text) {
                 Ok(url) if url.scheme() == "http" && url.host().is_some() => {
                     targets.insert(target, url);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::Reader;
+
 /// A service behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
@@ -60,6 +62,16 @@ impl Target {
             Self::Payment => ("PAYMENT_PORT", 3004),
             Self::Ai => ("AI_PORT", 3005),
         }
+    }
+
+    /// Where it answers when nobody says otherwise: its own port in development, its pod's host in the stack.
+    pub fn default_address(self, reader: &Reader) -> String {
+        if reader.production() {
+            return format!("http://{}:8080", self.pod());
+        }
+        let (setting, port) = self.development_port();
+        let port = reader.text_now(setting).unwrap_or_else(|| port.to_string());
+        format!("http://127.0.0.1:{port}")
     }
 
     pub(super) const fn help(self) -> &'static str {
