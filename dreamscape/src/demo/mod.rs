@@ -78,16 +78,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 fn stripe_of_this_checkout(data: &std::path::Path) -> Option<String> {
     let text = std::fs::read_to_string(data.join("state.json")).ok()?;
     let state: Value = serde_json::from_str(&text).ok()?;
-    find_text(&state, &["STRIPE_API_BASE", "stripe_api_base", "stripe"])
-}
-
-fn find_text(value: &Value, names: &[&str]) -> Option<String> {
-    match value {
-        Value::Object(map) => map.iter().find_map(|(key, inner)| match inner {
-            Value::String(text) if names.contains(&key.as_str()) && text.starts_with("http") => Some(text.clone()),
-            other => find_text(other, names),
-        }),
-        Value::Array(items) => items.iter().find_map(|item| find_text(item, names)),
-        _ => None,
-    }
+    state
+        .pointer("/addresses/stripe")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
 }

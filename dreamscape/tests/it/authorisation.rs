@@ -185,12 +185,11 @@ async fn traveller(site: &Site, client: &Client) -> Traveller {
 
 fn stripe_address(site: &Site) -> String {
     let state = std::fs::read_to_string(site.data().join("state.json")).unwrap();
-    let start = state
-        .find("STRIPE_API_BASE")
-        .expect("the keeper's state names the double of Stripe");
-    let rest = &state[start..];
-    let begin = rest.find("http").unwrap();
-    rest[begin..].split('"').next().unwrap().to_owned()
+    let state: Value = serde_json::from_str(&state).unwrap();
+    state["addresses"]["stripe"]
+        .as_str()
+        .expect("the keeper says where the double of Stripe answers")
+        .to_owned()
 }
 
 /// The path with the objects of `owner` in its parameters.
