@@ -3,9 +3,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}
-# Production builds: without the embedded back ends.
-scripts/cargo.sh build --release --no-default-features -p core-pod -p business-pod -p experience-pod
-rm -rf "$CARGO_TARGET_DIR/bench-pods" && mkdir -p "$CARGO_TARGET_DIR/bench-pods"
-cp "$CARGO_TARGET_DIR"/release/{core-pod,business-pod,experience-pod} "$CARGO_TARGET_DIR/bench-pods/"
-BENCH_BINARIES="$CARGO_TARGET_DIR/bench-pods" BENCH_OUTPUT="${BENCH_OUTPUT:-$PWD/bench.json}" \
-    scripts/cargo.sh bench --quiet -p dreamscape --bench platform
+# Production builds: without the embedded back ends. The bench is built with them, so that both share their dependencies.
+built=$(scripts/cargo.sh build --release --no-default-features --message-format=json-render-diagnostics \
+    -p core-pod -p business-pod -p experience-pod -p dreamscape --bins --benches)
+bench=$(python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("target", {}).get("name") == "platform" and message.get("executable"):
+        print(message["executable"])
+' <<<"$built")
+BENCH_BINARIES="$CARGO_TARGET_DIR/release" BENCH_OUTPUT="${BENCH_OUTPUT:-$PWD/bench.json}" "$bench"
