@@ -27,12 +27,14 @@ impl Step {
     }
 }
 
-/// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step.
-/// Answers: allowed, remaining, microseconds until full, microseconds until the next may pass.
+/// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step, how many requests
+/// to take at once where there are as many. Answers: how many were taken (or might pass), remaining, microseconds until
+/// full, microseconds until the next may pass.
 pub(super) static BUCKET: Script = Script::new(
     "rate_limit",
     r"
     local interval, capacity, step = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+    local wanted = tonumber(ARGV[4])
     local time = redis.call('TIME')
     local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
     local depth = interval * capacity
@@ -40,7 +42,11 @@ pub(super) static BUCKET: Script = Script::new(
     full = math.min(full, now + depth)
     local fits = full + interval <= now + depth
     local before = full
-    if step == 1 and fits then full = full + interval end
+    local taken = fits and 1 or 0
+    if step == 1 and fits then
+        taken = math.min(wanted, math.floor((now + depth - full) / interval))
+        full = full + interval * taken
+    end
     if step == 2 then full = math.min(full + interval, now + depth) end
     if step == 3 then full = math.max(full - interval, now) end
     if full ~= before then
@@ -52,24 +58,30 @@ pub(super) static BUCKET: Script = Script::new(
     end
     local wait = 0
     if not fits then wait = before + interval - now - depth end
-    return { fits and 1 or 0, math.floor((now + depth - full) / interval), full - now, wait }
+    return { taken, math.floor((now + depth - full) / interval), full - now, wait }
     ",
     count_in_process,
 );
 
 fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result<Reply, RedisError> {
-    let (key, interval, capacity, step) = (
+    let (key, interval, capacity, step, wanted) = (
         key(keys, 0)?,
         int_arg(args, 0)?.max(1),
         int_arg(args, 1)?,
         int_arg(args, 2)?,
+        int_arg(args, 3)?.max(1),
     );
     let now = view.now_micros();
     let depth = interval.saturating_mul(capacity);
     let before = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
     let fits = before.saturating_add(interval) <= now.saturating_add(depth);
+    let there = now.saturating_add(depth).saturating_sub(before) / interval;
+    let taken = match step {
+        1 if fits => wanted.min(there),
+        _ => i64::from(fits),
+    };
     let full = match step {
-        1 if fits => before + interval,
+        1 if fits => before.saturating_add(interval.saturating_mul(taken)),
         2 => (before + interval).min(now.saturating_add(depth)),
         3 => (before - interval).max(now),
         _ => before,
@@ -83,6 +95,6 @@ fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result
     let wait = if fits { 0 } else { before + interval - now - depth };
     let remaining = (now + depth - full) / interval;
     Ok(Reply::List(
-        [i64::from(fits), remaining, full - now, wait].map(Reply::Int).to_vec(),
+        [taken, remaining, full - now, wait].map(Reply::Int).to_vec(),
     ))
 }

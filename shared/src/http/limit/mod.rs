@@ -8,12 +8,18 @@
 mod bucket;
 mod decision;
 mod layer;
+mod lease;
 
 use std::{net::IpAddr, time::Duration};
 
+use tokio::time::Instant;
+
 use sha2::{Digest as _, Sha256};
 
-use self::bucket::{BUCKET, Step};
+use self::{
+    bucket::{BUCKET, Step},
+    lease::{Held, Leases},
+};
 pub use self::{
     decision::Decision,
     layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
@@ -127,6 +133,7 @@ impl LimitConfig {
 pub struct RateLimiter {
     shared: Redis,
     local: Redis,
+    leases: Leases,
     config: LimitConfig,
 }
 
@@ -136,71 +143,89 @@ impl RateLimiter {
         Self {
             shared: redis,
             local: Redis::memory(),
+            leases: Leases::new(),
             config,
         }
     }
 
     /// Takes one request from the bucket of `subject`, if there is one left.
     pub async fn check(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, subject, Step::Take).await
+        let key = bucket_key(rule, subject);
+        match self.leases.hand_out(&key, Instant::now()) {
+            Held::Passes(decision) => decision,
+            Held::Ask(wanted) => {
+                let (taken, decision) = self.step(rule, &key, Step::Take, wanted).await;
+                if decision.allowed {
+                    self.leases.keep(key, taken, decision, Instant::now());
+                }
+                decision
+            }
+        }
     }
 
     /// Says whether a request may pass, without counting it: for rules that count failures only.
     pub async fn peek(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, subject, Step::Peek).await
+        self.step(rule, &bucket_key(rule, subject), Step::Peek, 1).await.1
     }
 
     /// Counts a failure after [`peek`](Self::peek).
     pub async fn count(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, subject, Step::Count).await
+        self.step(rule, &bucket_key(rule, subject), Step::Count, 1).await.1
     }
 
     /// Gives a request back: where failures alone count but attempts run in parallel, take first and give back on success.
     pub async fn refund(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, subject, Step::Refund).await
+        self.step(rule, &bucket_key(rule, subject), Step::Refund, 1).await.1
     }
 
     /// Forgets what was counted: after a success that clears earlier failures.
     pub async fn clear(&self, rule: &Rule, subject: &str) {
         let key = bucket_key(rule, subject);
+        self.leases.forget(&key);
         let _ = self.local.del(&key).await;
         if let Err(error) = self.shared.del(&key).await {
             tracing::debug!(%error, "rate limit not cleared");
         }
     }
 
-    async fn step(&self, rule: &Rule, subject: &str, step: Step) -> Decision {
+    /// One atomic step on a bucket: how many requests it gave, and the decision.
+    async fn step(&self, rule: &Rule, key: &str, step: Step, wanted: u32) -> (u32, Decision) {
         let limit = scale(rule.max, self.config.multiplier);
         let capacity = rule.burst.map_or(limit, |burst| scale(burst, self.config.multiplier));
         let window_micros = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
         let interval = (window_micros / u64::from(limit)).max(1);
-        let key = bucket_key(rule, subject);
-        let args = [interval.to_string(), capacity.to_string(), step.code().to_owned()];
+        let args = [
+            interval.to_string(),
+            capacity.to_string(),
+            step.code().to_owned(),
+            wanted.to_string(),
+        ];
         let args = args.each_ref().map(String::as_str);
-        let counted = match self.shared.eval(&BUCKET, &[&key], &args).await {
+        let counted = match self.shared.eval(&BUCKET, &[key], &args).await {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 if !error.is_unavailable() {
                     tracing::error!(%error, "rate limit script failed");
                 }
-                self.local.eval(&BUCKET, &[&key], &args).await
+                self.local.eval(&BUCKET, &[key], &args).await
             }
         };
         let counted = counted.and_then(|reply| reply.ints());
-        let (allowed, remaining, reset, retry_after) = match counted.as_deref() {
-            Ok([allowed, remaining, reset, retry]) => (*allowed == 1, *remaining, *reset, *retry),
+        let (taken, remaining, reset, retry_after) = match counted.as_deref() {
+            Ok([taken, remaining, reset, retry]) => (*taken, *remaining, *reset, *retry),
             // the in-process script does not fail; if it did, refusing is the safe side
-            _ => (false, 0, 1_000_000, 1_000_000),
+            _ => (0, 0, 1_000_000, 1_000_000),
         };
         let micros = |count: i64| Duration::from_micros(u64::try_from(count).unwrap_or_default());
-        Decision {
-            allowed,
+        let decision = Decision {
+            allowed: taken > 0,
             limit,
             remaining: u32::try_from(remaining).unwrap_or_default(),
             reset: micros(reset),
             retry_after: micros(retry_after),
             window: rule.window,
-        }
+        };
+        (u32::try_from(taken).unwrap_or_default(), decision)
     }
 }
 
