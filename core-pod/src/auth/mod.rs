@@ -7,11 +7,15 @@
 
 mod config;
 mod cookies;
+mod devices;
 mod events;
+mod federation;
 mod fields;
 mod handlers;
 mod hashing;
+mod mfa;
 mod model;
+mod recovery;
 mod seed;
 mod sessions;
 mod store;

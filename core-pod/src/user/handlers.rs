@@ -27,12 +27,22 @@ use super::{
 
 fn documented() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(profile))
+        .routes(routes!(own_profile))
         .routes(routes!(list_notifications))
         .routes(routes!(unread_count))
         .routes(routes!(mark_all_read))
         .routes(routes!(mark_read))
         .routes(routes!(put_read))
+        .merge(super::admin::routes())
+        .merge(super::ai::routes())
+        .merge(super::audit::routes())
+        .merge(super::favorites::routes())
+        .merge(super::gdpr::routes())
+        .merge(super::history::routes())
+        .merge(super::notifications::routes())
+        .merge(super::onboarding::routes())
+        .merge(super::profile::routes())
+        .merge(super::realtime::routes())
 }
 
 /// All routes of the service.
@@ -72,7 +82,7 @@ impl<T> Answer<T> {
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-async fn profile(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Profile>, ApiError> {
+async fn own_profile(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Profile>, ApiError> {
     let stored = store::find_profile(state.db.pool(), caller.user).await?;
     let stored = stored.ok_or_else(|| ApiError::not_found("User not found").with_code("USER_NOT_FOUND"))?;
     Ok(Json(stored.into()))

@@ -5,10 +5,20 @@
 //! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
 //! `user.created`.
 
+mod admin;
+mod ai;
+mod audit;
 mod consumer;
+mod favorites;
+mod gdpr;
 mod handlers;
+mod history;
 mod messages;
 mod model;
+mod notifications;
+mod onboarding;
+mod profile;
+mod realtime;
 mod store;
 
 use axum::{Router, extract::FromRef};

@@ -62,7 +62,11 @@ impl Groups {
             others: OpenApiRouter::new()
                 .routes(routes!(profile::profile))
                 .routes(routes!(logout::logout))
-                .routes(routes!(service_token::service_token)),
+                .routes(routes!(service_token::service_token))
+                .merge(super::devices::routes())
+                .merge(super::federation::routes())
+                .merge(super::mfa::routes())
+                .merge(super::recovery::routes()),
             keys: OpenApiRouter::new().routes(routes!(jwks::jwks)),
         }
     }

@@ -1,0 +1,12 @@
+//! Sign-in with an OpenID provider.
+//!
+//! contract: core §14
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::AuthState;
+
+/// The routes of this area.
+pub(super) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new()
+}
