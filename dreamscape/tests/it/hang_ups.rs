@@ -127,7 +127,10 @@ async fn in_flight(metrics: &str) -> f64 {
         return f64::INFINITY;
     };
     let text = answer.text().await.unwrap_or_default();
-    let lines = text.lines().filter(|line| line.starts_with("http_requests_in_flight{"));
+    // the question itself is one, on the listener of the metrics
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("http_requests_in_flight{") && !line.contains("service=\"metrics\""));
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()

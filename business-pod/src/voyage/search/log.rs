@@ -288,7 +288,9 @@ mod tests {
     #[test]
     fn a_search_that_is_only_repeated_is_noted_ten_times_a_minute() {
         let repetitions = Repetitions::new();
-        let noted = (0..25).filter(|_| repetitions.is_noted(&[1; 16], "ip:203.0.113.7")).count();
+        let noted = (0..25)
+            .filter(|_| repetitions.is_noted(&[1; 16], "ip:203.0.113.7"))
+            .count();
         assert_eq!(noted, 10);
         assert!(repetitions.is_noted(&[1; 16], "ip:203.0.113.8"), "another caller");
         assert!(repetitions.is_noted(&[2; 16], "ip:203.0.113.7"), "another search");
