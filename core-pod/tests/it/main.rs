@@ -12,9 +12,11 @@
 mod accounts;
 mod events;
 mod hostile;
+mod mail;
 mod notifications;
 mod openapi;
 mod pods;
 mod refresh;
 mod sessions;
+mod smtp_peer;
 mod support;
