@@ -46,6 +46,11 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let (seen, db) = (services.auth.last_seen(), auth_db.clone());
+    tasks.supervise("last-seen", move |shutdown| {
+        auth::keep_noting(seen.clone(), db.clone(), shutdown)
+    });
+
     let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());
     tasks.spawn("topics", async move { keep_topics(&kafka, &shutdown).await });
 

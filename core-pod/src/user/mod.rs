@@ -25,6 +25,7 @@ use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
     rate_limit_rule,
@@ -32,6 +33,8 @@ use shared::{
 };
 
 pub use consumer::UserEvents;
+
+use crate::auth::client::Accounts;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +74,8 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    accounts: Accounts,
+    cipher: Cipher,
     config: UserConfig,
 }
 
@@ -81,6 +86,8 @@ impl UserState {
         db: Db<User>,
         limiter: RateLimiter,
         authenticator: Authenticator,
+        accounts: Accounts,
+        cipher: Cipher,
         sources: Sources,
     ) -> Self {
         Self {
@@ -88,6 +95,8 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            accounts,
+            cipher,
             config,
         }
     }

@@ -12,6 +12,7 @@
 mod accounts;
 mod events;
 mod hostile;
+mod identity;
 mod notifications;
 mod openapi;
 mod pods;
