@@ -7,16 +7,17 @@
 
 mod admin;
 mod ai;
-mod audit;
+pub mod audit;
 mod consumer;
 mod favorites;
-mod gdpr;
+pub mod gdpr;
 mod handlers;
 mod history;
 mod messages;
 mod model;
 mod notifications;
 mod onboarding;
+mod origin;
 mod profile;
 mod realtime;
 mod store;
@@ -52,6 +53,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// The privacy area.
+    pub gdpr: gdpr::GdprConfig,
 }
 
 impl UserConfig {
@@ -60,6 +63,7 @@ impl UserConfig {
         let quarter = std::time::Duration::from_mins(15);
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            gdpr: gdpr::GdprConfig::read(reader),
         }
     }
 }
@@ -72,6 +76,7 @@ pub struct UserState {
     authenticator: Authenticator,
     limiter: RateLimiter,
     config: UserConfig,
+    audit: audit::Audit,
 }
 
 impl UserState {
@@ -89,7 +94,13 @@ impl UserState {
             authenticator,
             limiter,
             config,
+            audit: audit::Audit::default(),
         }
+    }
+
+    /// The queue of the log of accesses.
+    pub fn audit(&self) -> &audit::Audit {
+        &self.audit
     }
 }
 
