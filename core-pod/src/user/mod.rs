@@ -7,16 +7,17 @@
 
 mod admin;
 mod ai;
-mod audit;
+pub mod audit;
 mod consumer;
 mod favorites;
-mod gdpr;
+pub mod gdpr;
 mod handlers;
 mod history;
 mod messages;
 mod model;
 mod notifications;
 mod onboarding;
+mod origin;
 mod profile;
 mod realtime;
 mod store;
@@ -55,6 +56,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// The privacy area.
+    pub gdpr: gdpr::GdprConfig,
 }
 
 impl UserConfig {
@@ -63,6 +66,7 @@ impl UserConfig {
         let quarter = std::time::Duration::from_mins(15);
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            gdpr: gdpr::GdprConfig::read(reader),
         }
     }
 }
@@ -77,6 +81,7 @@ pub struct UserState {
     accounts: Accounts,
     cipher: Cipher,
     config: UserConfig,
+    audit: audit::Audit,
 }
 
 impl UserState {
@@ -98,7 +103,13 @@ impl UserState {
             accounts,
             cipher,
             config,
+            audit: audit::Audit::default(),
         }
+    }
+
+    /// The queue of the log of accesses.
+    pub fn audit(&self) -> &audit::Audit {
+        &self.audit
     }
 }
 

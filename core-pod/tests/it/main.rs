@@ -10,7 +10,9 @@
 )]
 
 mod accounts;
+mod audit;
 mod events;
+mod gdpr;
 mod hostile;
 mod identity;
 mod notifications;
