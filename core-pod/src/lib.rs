@@ -27,7 +27,7 @@ use shared::{
 
 pub use config::Config;
 
-use auth::{Auth, AuthState};
+use auth::{Auth, AuthState, client::Accounts};
 use mail::{Mail, MailService};
 use user::{User, UserState};
 
@@ -194,6 +194,7 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
+            config.cipher.clone(),
             auth_db.clone(),
             redis.clone(),
             limiter.clone(),
@@ -205,6 +206,8 @@ impl Services {
             user_db.clone(),
             limiter.clone(),
             auth.authenticator(),
+            Accounts::new(auth.clone()),
+            config.cipher.clone(),
             sources.clone(),
         );
         Ok(Self {
@@ -233,6 +236,11 @@ impl Services {
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Writes the entries of the log of accesses that wait, as its worker does.
+    pub async fn flush_audit(&self) -> sqlx::Result<usize> {
+        self.user.audit().flush(&self.user_db).await
     }
 
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {

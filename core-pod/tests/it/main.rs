@@ -10,9 +10,12 @@
 )]
 
 mod accounts;
+mod audit;
 mod events;
+mod gdpr;
 mod hostile;
 mod mail;
+mod identity;
 mod notifications;
 mod openapi;
 mod pods;
