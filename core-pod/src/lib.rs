@@ -194,12 +194,15 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
-            config.cipher.clone(),
-            auth_db.clone(),
-            redis.clone(),
-            limiter.clone(),
+            auth::BackEnds {
+                db: auth_db.clone(),
+                redis: redis.clone(),
+                limiter: limiter.clone(),
+                cipher: config.cipher.clone(),
+                mailer: mail.mailer(),
+                sources: sources.clone(),
+            },
             &config.http.cors_origins,
-            sources.clone(),
         )?;
         let user = UserState::new(
             config.user,
@@ -236,6 +239,11 @@ impl Services {
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
+    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
+        auth::answer_requests(&self.auth).await
     }
 
     /// Writes the entries of the log of accesses that wait, as its worker does.

@@ -44,6 +44,11 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
 
     mail(config, services, tasks)?;
 
+    let auth = services.auth.clone();
+    tasks.supervise("recovery-requests", move |shutdown| {
+        auth::keep_answering(auth.clone(), shutdown)
+    });
+
     let (db, clock) = (auth_db.clone(), sources.clone());
     tasks.supervise("session-purge", move |shutdown| {
         auth::keep_purging(db.clone(), clock.clone(), shutdown)

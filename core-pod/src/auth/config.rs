@@ -16,7 +16,7 @@ use shared::{
     sources::Sources,
 };
 
-use super::{breached::BreachedConfig, hashing::HashingConfig, model::LockoutPolicy};
+use super::{breached::BreachedConfig, hashing::HashingConfig, model::LockoutPolicy, recovery::RecoveryConfig};
 
 /// Clients known in development, where nothing is configured.
 const DEVELOPMENT_CLIENTS: [&str; 2] = ["business-pod", "experience-pod"];
@@ -194,6 +194,8 @@ pub struct AuthConfig {
     pub breached: BreachedConfig,
     /// Password hashing.
     pub hashing: HashingConfig,
+    /// Password reset, verification, change of address.
+    pub recovery: RecoveryConfig,
     /// Rate limits.
     pub limits: Limits,
     /// Whether cookies carry `Secure`.
@@ -215,6 +217,7 @@ impl AuthConfig {
             lockout: LockoutPolicy::read(reader),
             breached: BreachedConfig::read(reader),
             hashing: HashingConfig::read(reader),
+            recovery: RecoveryConfig::read(reader),
             limits: Limits::read(reader),
             secure_cookies,
             require_first_name: reader.or("AUTH_REQUIRE_FIRST_NAME", true, "whether sign-up needs a first name"),

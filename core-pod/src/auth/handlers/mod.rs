@@ -248,6 +248,6 @@ pub(in crate::auth) fn origin_of(address: ClientAddress, headers: &HeaderMap) ->
     )
 }
 
-fn user_not_found() -> ApiError {
+pub(in crate::auth) fn user_not_found() -> ApiError {
     ApiError::not_found("User not found").with_code("USER_NOT_FOUND")
 }
