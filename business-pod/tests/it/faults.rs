@@ -286,6 +286,8 @@ async fn auth_service() -> (String, String) {
         email: "ada@example.com".to_owned(),
         role: Role::User,
         session: sources.id(),
+        amr: Vec::new(),
+        auth_time: None,
     };
     let token = signer.access(&grant).unwrap();
     let router = Router::new()
