@@ -119,7 +119,7 @@ pub fn booking_changed(sources: &Sources, booking: &Booking, change: &Change) ->
 pub fn booking_modified(
     sources: &Sources,
     booking: &Booking,
-    changes: Map<String, Value>,
+    changes: &Map<String, Value>,
     at: DateTime<Utc>,
 ) -> NewEvent {
     let payload = json!({

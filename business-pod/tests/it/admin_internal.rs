@@ -486,7 +486,7 @@ async fn an_erased_account_takes_the_administrators_notes_with_it(pool: PgPool) 
 #[sqlx::test(migrations = false)]
 async fn the_views_tell_amounts_exactly_in_every_currency(pool: PgPool) {
     let world = World::start(pool).await;
-    let letters = || ('A'..='Z').into_iter();
+    let letters = || 'A'..='Z';
     let all = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| format!("{a}{b}{c}"))));
     let known: Vec<Currency> = all.filter_map(|code| code.parse().ok()).collect();
     assert!(known.len() > 150, "the walk found only {}", known.len());

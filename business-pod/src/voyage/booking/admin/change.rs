@@ -31,9 +31,16 @@ const PROTECTED: [&str; 9] = [
 #[derive(Debug, Clone, PartialEq)]
 pub struct Modification {
     total: Option<f64>,
-    /// `Some(None)` takes the notes away.
-    notes: Option<Option<String>>,
+    notes: Notes,
     data: Map<String, Value>,
+}
+
+/// What becomes of the notes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Notes {
+    Stay,
+    Become(String),
+    Go,
 }
 
 /// The request as it comes.
@@ -85,19 +92,20 @@ impl Modification {
             }
             amount
         });
-        let notes = body.notes.as_ref().and_then(|value| match value {
-            Value::Null => Some(None),
-            Value::String(text) if text.chars().count() <= MAX_NOTES && !text.contains('\0') => {
-                Some(Some(text.clone()))
+        let notes = match &body.notes {
+            None => Notes::Stay,
+            Some(Value::Null) => Notes::Go,
+            Some(Value::String(text)) if text.chars().count() <= MAX_NOTES && !text.contains('\0') => {
+                Notes::Become(text.clone())
             }
-            _ => {
+            Some(_) => {
                 errors.push(FieldError::new(
                     "notes",
                     format!("must be a text of at most {MAX_NOTES} characters, or null"),
                 ));
-                None
+                Notes::Stay
             }
-        });
+        };
         let data = match &body.data {
             None => Map::new(),
             Some(Value::Object(data)) if storable(data) => data.clone(),
@@ -112,7 +120,7 @@ impl Modification {
         if !errors.is_empty() {
             return Err(ApiError::invalid(errors));
         }
-        if total.is_none() && notes.is_none() && data.is_empty() {
+        if total.is_none() && notes == Notes::Stay && data.is_empty() {
             return Err(ApiError::bad_request("Nothing to modify").with_detail("Give totalAmount, notes or data"));
         }
         Ok(Self { total, notes, data })
@@ -138,14 +146,14 @@ impl Modification {
         }
         let mut removed = Vec::new();
         match &self.notes {
-            Some(Some(notes)) => {
+            Notes::Become(notes) => {
                 data.insert(NOTES.to_owned(), json!(notes));
             }
-            Some(None) => {
+            Notes::Go => {
                 data.remove(NOTES);
                 removed.push(NOTES.to_owned());
             }
-            None => {}
+            Notes::Stay => {}
         }
         let total = match self.total {
             None => booking.total,

@@ -316,7 +316,7 @@ pub async fn modify(
     };
     store::correct(&mut tx, &booking, &corrected, now).await?;
     bookings::add_event(&mut tx, id, Some(booking.status), &noted, Actor::Admin(admin)).await?;
-    let event = events::booking_modified(&state.sources, &booking, changes, now);
+    let event = events::booking_modified(&state.sources, &booking, &changes, now);
     outbox::append::<Voyage>(&mut tx, &[event]).await?;
     tx.commit().await?;
     booking.total = corrected.total;
