@@ -10,8 +10,11 @@
 )]
 
 mod accounts;
+mod audit;
 mod events;
+mod gdpr;
 mod hostile;
+mod identity;
 mod notifications;
 mod openapi;
 mod pods;
