@@ -22,7 +22,6 @@ use super::{
     Auth, AuthState,
     events::{self, Reason},
     identity,
-    mfa::StepUp,
     security::{self, SecurityEvent, kind},
     sessions, store,
 };
@@ -126,17 +125,12 @@ pub struct SecurityEntry {
 
 /// Accounts for the other services of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Accounts(AuthState);
+pub struct Accounts(pub(in crate::auth) AuthState);
 
 impl Accounts {
     /// Over the auth service.
     pub fn new(state: AuthState) -> Self {
         Self(state)
-    }
-
-    /// Whether a caller's proof is recent enough for what they want.
-    pub fn step_up(&self) -> StepUp {
-        self.0.step_up()
     }
 
     /// The account of this id.
