@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::{
     config::{Environment, Reader},
+    crypto::Cipher,
     db::DatabaseConfig,
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
@@ -17,7 +18,7 @@ use shared::{
     redis::RedisConfig,
 };
 
-use crate::{auth::AuthConfig, user::UserConfig};
+use crate::{auth::AuthConfig, mail::MailConfig, user::UserConfig};
 
 /// Everything the pod is told.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub environment: Environment,
     /// Origins, proxies and bounds of the listeners.
     pub http: HttpConfig,
+    /// Encryption of single fields at rest.
+    pub cipher: Cipher,
     /// The auth service.
     pub auth: AuthConfig,
     /// Its database.
@@ -34,6 +37,10 @@ pub struct Config {
     pub user: UserConfig,
     /// Its database.
     pub user_database: DatabaseConfig,
+    /// The mail service.
+    pub mail: MailConfig,
+    /// Its database.
+    pub mail_database: DatabaseConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -53,10 +60,13 @@ impl Config {
         let gateway_rule = Rule::new("gateway", 1_000, Duration::from_mins(1));
         Self {
             environment: reader.environment(),
+            cipher: Cipher::read(reader),
             auth: AuthConfig::read(reader, http.secure_cookies),
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),
             user_database: DatabaseConfig::read(reader, "USER"),
+            mail: MailConfig::read(reader, &http.cors_origins),
+            mail_database: DatabaseConfig::read(reader, "MAIL"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),

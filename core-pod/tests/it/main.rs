@@ -10,11 +10,23 @@
 )]
 
 mod accounts;
+mod audit;
 mod events;
+mod gdpr;
 mod hostile;
+mod identity;
+mod mail;
+mod mfa;
 mod notifications;
+mod oidc;
 mod openapi;
+mod openid;
+mod passkeys;
 mod pods;
+mod recovery;
 mod refresh;
 mod sessions;
+mod smtp_peer;
+mod soft_key;
+mod step_up;
 mod support;
