@@ -4,6 +4,8 @@
 //! contract: core §2.2, §14 (parameters in the PHC string, 503 on overload). Each hash takes about 19 MiB and 20 ms; as many
 //! run at once as there are cores, a bounded number wait, the rest are refused at once.
 
+mod memory;
+
 use std::{
     sync::{
         Arc,
@@ -12,13 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
+    Algorithm, Argon2, Params, Version,
     password_hash::phc::{Output, PasswordHash, Salt},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{ApiError, config::Reader, sources::Sources};
+use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
+
+use self::memory::Memory;
 
 /// How much work hashing is and how much of it may be going on.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +103,8 @@ pub enum Verdict {
 pub struct Hasher(Arc<Inner>);
 
 struct Inner {
-    argon2: Argon2<'static>,
+    params: Params,
+    memory: Arc<Memory>,
     /// A hash that no password has, made with our parameters: verifying against it takes as long as any other.
     dummy: String,
     running: Arc<Semaphore>,
@@ -116,11 +123,11 @@ impl Hasher {
     pub fn new(config: HashingConfig, sources: &Sources) -> anyhow::Result<Self> {
         let params = Params::new(config.memory_kib, config.passes, 1, Some(Params::DEFAULT_OUTPUT_LEN))
             .map_err(|error| anyhow::anyhow!("the parameters of Argon2id are not usable: {error}"))?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         let dummy = unmatched(&params, sources)?;
         let running = Arc::new(Semaphore::new(config.workers));
         Ok(Self(Arc::new(Inner {
-            argon2,
+            params,
+            memory: Arc::default(),
             dummy,
             running,
             waiting: AtomicUsize::new(0),
@@ -133,14 +140,8 @@ impl Hasher {
         let salt = salt(sources);
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
-        let done = self.run("hash", move || {
-            let hash = hasher
-                .argon2
-                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
-            hash.map(|hash| hash.to_string())
-        });
-        done.await?
-            .map_err(|error| ApiError::internal(anyhow::anyhow!("a password could not be hashed: {error}")))
+        let done = self.run("hash", move || hasher.hash(password.expose_secret().as_bytes(), &salt));
+        done.await?.map_err(ApiError::internal)
     }
 
     /// Whether the password is the one of this stored hash. Without one (no such account) the answer is no, after the
@@ -190,6 +191,22 @@ impl Hasher {
 }
 
 impl Inner {
+    fn hash(&self, password: &[u8], salt: &[u8]) -> anyhow::Result<String> {
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone());
+        self.derive(argon2, password, salt, &mut output)?;
+        phc(&self.params, salt, &output)
+    }
+
+    /// Argon2 itself, in memory that is used again and again.
+    fn derive(&self, argon2: Argon2<'_>, password: &[u8], salt: &[u8], output: &mut [u8]) -> anyhow::Result<()> {
+        let blocks = argon2.params().block_count();
+        let derived = self.memory.lend(blocks, |memory| {
+            argon2.hash_password_into_with_memory(password, salt, output, memory)
+        });
+        derived.map_err(|error| anyhow::anyhow!("a password could not be hashed: {error}"))
+    }
+
     fn verify(&self, password: &SecretString, stored: Option<&str>) -> anyhow::Result<Verdict> {
         let password = password.expose_secret().as_bytes();
         if let Some(legacy) = stored.filter(|stored| is_bcrypt(stored)) {
@@ -202,11 +219,16 @@ impl Inner {
             });
         }
         let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))?;
-        let matches = self.argon2.verify_password(password, &hash).is_ok();
-        let current = Params::try_from(&hash).is_ok_and(|made_with| {
-            let today = self.argon2.params();
-            made_with.m_cost() >= today.m_cost() && made_with.t_cost() >= today.t_cost()
-        });
+        let made_with = Params::try_from(&hash).map_err(|error| anyhow::anyhow!("unknown parameters: {error}"))?;
+        let expected = hash.hash.context("a stored hash has no output")?;
+        let salt = hash.salt.context("a stored hash has no salt")?;
+        let current = made_with.m_cost() >= self.params.m_cost() && made_with.t_cost() >= self.params.t_cost();
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let version = hash.version.unwrap_or(Version::V0x13.into());
+        let version = Version::try_from(version).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let mut output = vec![0; expected.as_bytes().len()];
+        self.derive(Argon2::new(algorithm, version, made_with), password, &salt, &mut output)?;
+        let matches = bool::from(output.ct_eq(expected.as_bytes()));
         Ok(match (matches && stored.is_some(), current) {
             (false, _) => Verdict::Wrong,
             (true, true) => Verdict::Right,
@@ -255,18 +277,24 @@ fn salt(sources: &Sources) -> [u8; 16] {
 fn unmatched(params: &Params, sources: &Sources) -> anyhow::Result<String> {
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
     sources.entropy.fill(&mut output);
+    phc(params, &salt(sources), &output)
+}
+
+fn phc(params: &Params, salt: &[u8], output: &[u8]) -> anyhow::Result<String> {
     let hash = PasswordHash {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
         params: params.try_into().map_err(|error| anyhow::anyhow!("{error}"))?,
-        salt: Some(Salt::new(&salt(sources)).map_err(|error| anyhow::anyhow!("{error}"))?),
-        hash: Some(Output::new(&output).map_err(|error| anyhow::anyhow!("{error}"))?),
+        salt: Some(Salt::new(salt).map_err(|error| anyhow::anyhow!("{error}"))?),
+        hash: Some(Output::new(output).map_err(|error| anyhow::anyhow!("{error}"))?),
     };
     Ok(hash.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::PasswordHasher as _;
+
     use super::*;
 
     fn hasher(workers: usize, queue: usize) -> Hasher {
