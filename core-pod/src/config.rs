@@ -13,6 +13,7 @@ use shared::{
         HttpConfig,
         limit::{LimitConfig, Rule},
     },
+    objects::ObjectConfig,
     rate_limit_rule,
     redis::RedisConfig,
 };
@@ -34,6 +35,8 @@ pub struct Config {
     pub user: UserConfig,
     /// Its database.
     pub user_database: DatabaseConfig,
+    /// Pictures and exports.
+    pub objects: ObjectConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -57,6 +60,7 @@ impl Config {
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),
             user_database: DatabaseConfig::read(reader, "USER"),
+            objects: ObjectConfig::read(reader),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),

@@ -18,6 +18,7 @@ use shared::{
     health::{self, Check, Health},
     http::{HttpConfig, Kit, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -90,7 +91,7 @@ impl Pod for CorePod {
         let local = kits
             .auth
             .routes(auth::router(&services.auth))
-            .merge(kits.user.routes(user::router(&services.user)))
+            .merge(kits.user_routes(&services.user, Router::new()))
             .merge(kit.routes(health::routes(pod_health.clone())))
             .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
             .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
@@ -106,7 +107,7 @@ impl Pod for CorePod {
             .service(
                 "user",
                 kits.user
-                    .wrap(user::router(&services.user).merge(own_health("/api/v1/users/health", health.user))),
+                    .front(kits.user_routes(&services.user, own_health("/api/v1/users/health", health.user))),
             )
             .run(public, pod_health)
             .await;
@@ -125,6 +126,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -133,8 +135,15 @@ impl Kits {
         let user = Kit::new("user-service", http, None).no_store();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
         }
+    }
+
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        routes.merge(self.uploads.routes(user::uploads(state)))
     }
 }
 
@@ -183,6 +192,7 @@ impl Services {
             user_db.clone(),
             limiter.clone(),
             auth.authenticator(),
+            ObjectStore::new(&config.objects),
             sources.clone(),
         );
         Ok(Self {
@@ -202,7 +212,7 @@ impl Services {
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user::router(&self.user)));
+            .merge(kits.user_routes(&self.user, Router::new()));
         kits.auth.front(merged)
     }
 
@@ -211,11 +221,17 @@ impl Services {
         auth::purge_sessions(&self.auth_db, &self.sources).await
     }
 
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
+    }
+
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {
         let mut auth = vec![Check::postgres(&self.auth_db, auth::migrations())];
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),

@@ -46,6 +46,9 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let user = services.user.clone();
+    tasks.supervise("object-sweep", move |shutdown| user.clone().keep_sweeping(shutdown));
+
     let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());
     tasks.spawn("topics", async move { keep_topics(&kafka, &shutdown).await });
 

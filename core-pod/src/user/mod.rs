@@ -1,6 +1,6 @@
-//! The user service: settings, the profile as clients show it, and notifications.
+//! The user service: profile, settings and picture, favourites, history, and notifications.
 //!
-//! contract: core §5.1 (GET), §5.8 (list, unread, mark read), §7 (consumed events)
+//! contract: core §5.1-5.4, §5.6, §5.7, §5.8 (list, unread, mark read), §7 (consumed events)
 //!
 //! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
 //! `user.created`.
@@ -10,6 +10,7 @@ mod ai;
 mod audit;
 mod consumer;
 mod favorites;
+mod fields;
 mod gdpr;
 mod handlers;
 mod history;
@@ -21,17 +22,24 @@ mod profile;
 mod realtime;
 mod store;
 
+use std::time::Duration;
+
 use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
     db::{Db, Service, migrate::Migrations},
+    health::Check,
     http::limit::{RateLimiter, Rule},
+    lifecycle::Shutdown,
+    objects::ObjectStore,
     rate_limit_rule,
     sources::Sources,
 };
 
 pub use consumer::UserEvents;
+
+use profile::Pictures;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -52,14 +60,17 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// Checks of one caller whether something is a favourite.
+    pub checks: Rule,
 }
 
 impl UserConfig {
     /// Reads the settings (core §1.10).
     pub fn read(reader: &mut Reader) -> Self {
-        let quarter = std::time::Duration::from_mins(15);
+        let (minute, quarter) = (Duration::from_mins(1), Duration::from_mins(15));
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            checks: rate_limit_rule!(reader, "FAVORITES_CHECK", Rule::new("favorites.check", 50, minute)),
         }
     }
 }
@@ -71,19 +82,24 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    objects: ObjectStore,
+    pictures: Pictures,
     config: UserConfig,
 }
 
 impl UserState {
-    /// The service over its database.
+    /// The service over its database and the object store.
     pub fn new(
         config: UserConfig,
         db: Db<User>,
         limiter: RateLimiter,
         authenticator: Authenticator,
+        objects: ObjectStore,
         sources: Sources,
     ) -> Self {
         Self {
+            pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
+            objects,
             db,
             sources,
             authenticator,
@@ -91,11 +107,31 @@ impl UserState {
             config,
         }
     }
+
+    /// Whether object storage can be reached, for health.
+    pub fn objects_check(&self) -> Check {
+        self.pictures.check()
+    }
+
+    /// Removes objects that nothing refers to any more; says how many.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.pictures.sweep().await
+    }
+
+    /// The job around [`Self::sweep_objects`]: every minute until the process drains.
+    pub async fn keep_sweeping(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        self.pictures.keep_sweeping(shutdown).await
+    }
 }
 
-/// The routes of the service.
+/// The routes of the service, but uploads.
 pub fn router(state: &UserState) -> Router {
     handlers::routes(state)
+}
+
+/// Uploads, which take longer than other requests (experience c.3).
+pub fn uploads(state: &UserState) -> Router {
+    handlers::uploads(state)
 }
 
 /// Their description.

@@ -10,11 +10,15 @@
 )]
 
 mod accounts;
+mod avatar;
 mod events;
+mod favorites;
+mod history;
 mod hostile;
 mod notifications;
 mod openapi;
 mod pods;
+mod profile;
 mod refresh;
 mod sessions;
 mod support;

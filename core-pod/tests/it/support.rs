@@ -51,10 +51,18 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
-        let database = ("DATABASE_URL", "postgres://test@localhost/test");
+        // no test reaches an object store unless it starts one and says where it is
+        let defaults = [
+            ("DATABASE_URL", "postgres://test@localhost/test"),
+            ("S3_ENDPOINT", "http://127.0.0.1:9"),
+            ("S3_ACCESS_KEY", "access"),
+            ("S3_SECRET_KEY", "secret"),
+        ];
+        let given: Vec<_> = settings.iter().map(|(name, _)| *name).collect();
+        let missing = defaults.iter().filter(|(name, _)| !given.contains(name));
         let settings = settings
             .iter()
-            .chain([&database])
+            .chain(missing)
             .map(|(name, value)| ((*name).into(), (*value).into()));
         let mut reader = Reader::from_pairs(settings);
         let config = Config::read(&mut reader);
@@ -86,6 +94,14 @@ impl TestApp {
 
     pub fn post(&self, path: &str) -> Call {
         self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
     }
 
     pub fn patch(&self, path: &str) -> Call {
@@ -218,6 +234,7 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            bytes,
         }
     }
 }
@@ -227,7 +244,10 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The body as JSON, null if it is none.
     pub body: Value,
+    /// The body as it came.
+    pub bytes: axum::body::Bytes,
 }
 
 impl Reply {
