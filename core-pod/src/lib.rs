@@ -27,8 +27,8 @@ use shared::{
 
 pub use config::Config;
 
-use auth::{Auth, AuthState};
-use user::{User, UserState};
+use auth::{Auth, AuthState, client::Accounts};
+use user::{Backends, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -181,20 +181,23 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
+            config.cipher.clone(),
             auth_db.clone(),
             redis.clone(),
             limiter.clone(),
             &config.http.cors_origins,
             sources.clone(),
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
-            limiter.clone(),
-            auth.authenticator(),
-            ObjectStore::new(&config.objects),
-            sources.clone(),
-        );
+        let backends = Backends {
+            db: user_db.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            objects: ObjectStore::new(&config.objects),
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, backends);
         Ok(Self {
             auth,
             user,
@@ -224,6 +227,11 @@ impl Services {
     /// Removes objects that nothing refers to any more, as the job of every minute does.
     pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
         self.user.sweep_objects().await
+    }
+
+    /// Writes the entries of the log of accesses that wait, as its worker does.
+    pub async fn flush_audit(&self) -> sqlx::Result<usize> {
+        self.user.audit().flush(&self.user_db).await
     }
 
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {

@@ -49,13 +49,16 @@ pub fn routes(state: &UserState) -> Router {
     let checks = super::favorites::checks().route_layer(limited(state, state.config.checks));
     let routes = documented()
         .merge(checks)
-        .route_layer(limited(state, state.config.limit));
+        .route_layer(limited(state, state.config.limit))
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
     Router::from(routes.with_state(state.clone()))
 }
 
 /// Uploads, which take longer than other requests.
 pub fn uploads(state: &UserState) -> Router {
-    let routes = super::profile::uploads().route_layer(limited(state, state.config.limit));
+    let routes = super::profile::uploads()
+        .route_layer(limited(state, state.config.limit))
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
     Router::from(routes.with_state(state.clone()))
 }
 

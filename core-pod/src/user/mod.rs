@@ -7,17 +7,18 @@
 
 mod admin;
 mod ai;
-mod audit;
+pub mod audit;
 mod consumer;
 mod favorites;
 mod fields;
-mod gdpr;
+pub mod gdpr;
 mod handlers;
 mod history;
 mod messages;
 mod model;
 mod notifications;
 mod onboarding;
+mod origin;
 mod profile;
 mod realtime;
 mod store;
@@ -28,6 +29,7 @@ use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     health::Check,
     http::limit::{RateLimiter, Rule},
@@ -39,6 +41,7 @@ use shared::{
 
 pub use consumer::UserEvents;
 
+use crate::auth::{StepUp, client::Accounts};
 use profile::Pictures;
 
 /// The user service.
@@ -62,6 +65,8 @@ pub struct UserConfig {
     pub limit: Rule,
     /// Checks of one caller whether something is a favourite.
     pub checks: Rule,
+    /// The privacy area.
+    pub gdpr: gdpr::GdprConfig,
 }
 
 impl UserConfig {
@@ -71,8 +76,28 @@ impl UserConfig {
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
             checks: rate_limit_rule!(reader, "FAVORITES_CHECK", Rule::new("favorites.check", 50, minute)),
+            gdpr: gdpr::GdprConfig::read(reader),
         }
     }
+}
+
+/// What the service is given.
+#[derive(Debug)]
+pub struct Backends {
+    /// Its database.
+    pub db: Db<User>,
+    /// Counts requests.
+    pub limiter: RateLimiter,
+    /// Knows callers.
+    pub authenticator: Authenticator,
+    /// The accounts of the auth service.
+    pub accounts: Accounts,
+    /// Encrypts single fields.
+    pub cipher: Cipher,
+    /// Pictures and exports.
+    pub objects: ObjectStore,
+    /// Clock and chance.
+    pub sources: Sources,
 }
 
 /// What the handlers work with. Cheap to clone.
@@ -84,19 +109,24 @@ pub struct UserState {
     limiter: RateLimiter,
     objects: ObjectStore,
     pictures: Pictures,
+    accounts: Accounts,
+    cipher: Cipher,
     config: UserConfig,
+    audit: audit::Audit,
 }
 
 impl UserState {
-    /// The service over its database and the object store.
-    pub fn new(
-        config: UserConfig,
-        db: Db<User>,
-        limiter: RateLimiter,
-        authenticator: Authenticator,
-        objects: ObjectStore,
-        sources: Sources,
-    ) -> Self {
+    /// The service over what it works with.
+    pub fn new(config: UserConfig, backends: Backends) -> Self {
+        let Backends {
+            db,
+            limiter,
+            authenticator,
+            accounts,
+            cipher,
+            objects,
+            sources,
+        } = backends;
         Self {
             pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
             objects,
@@ -104,7 +134,10 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            accounts,
+            cipher,
             config,
+            audit: audit::Audit::default(),
         }
     }
 
@@ -121,6 +154,18 @@ impl UserState {
     /// The job around [`Self::sweep_objects`]: every minute until the process drains.
     pub async fn keep_sweeping(self, shutdown: Shutdown) -> anyhow::Result<()> {
         self.pictures.keep_sweeping(shutdown).await
+    }
+
+    /// The queue of the log of accesses.
+    pub fn audit(&self) -> &audit::Audit {
+        &self.audit
+    }
+}
+
+/// For handlers that want a recent proof: `RecentlyAuthenticated`.
+impl FromRef<UserState> for StepUp {
+    fn from_ref(state: &UserState) -> Self {
+        state.accounts.step_up()
     }
 }
 

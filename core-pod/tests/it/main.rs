@@ -10,15 +10,25 @@
 )]
 
 mod accounts;
+mod audit;
 mod avatar;
 mod events;
+mod events;
 mod favorites;
+mod gdpr;
 mod history;
 mod hostile;
+mod identity;
+mod mfa;
 mod notifications;
+mod oidc;
 mod openapi;
+mod openid;
+mod passkeys;
 mod pods;
 mod profile;
 mod refresh;
 mod sessions;
+mod soft_key;
+mod step_up;
 mod support;

@@ -2,6 +2,8 @@
 //!
 //! contract: core §4.1. Any script is welcome; what could break out of a page or turn its text around is refused.
 
+use std::fmt;
+
 use unicode_normalization::UnicodeNormalization as _;
 
 /// A first or last name: 1 to 50 characters, NFC.
@@ -11,6 +13,18 @@ pub struct PersonName(String);
 /// A user name: 3 to 30 characters, NFC, unique.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Username(String);
+
+impl fmt::Debug for PersonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PersonName(***)")
+    }
+}
+
+impl fmt::Debug for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Username(***)")
+    }
+}
 
 impl PersonName {
     /// The name without blanks around it, or what is wrong with it.
@@ -38,13 +52,23 @@ impl Username {
         Ok(Self(name))
     }
 
+    /// A name as profiles show it, which is kept as the user name: 1 to 100 characters (core §5.1).
+    pub fn shown(raw: &str) -> Result<Self, &'static str> {
+        let name = clean(raw).ok_or("must not contain < > or control characters")?;
+        if !(1..=100).contains(&name.chars().count()) {
+            return Err("must be between 1 and 100 characters");
+        }
+        Ok(Self(name))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-fn clean(raw: &str) -> Option<String> {
+/// The text in NFC without blanks around it, unless something in it could break out of a page.
+pub(super) fn clean(raw: &str) -> Option<String> {
     let acceptable =
         |character: char| !character.is_control() && !matches!(character, '<' | '>') && !is_invisible(character);
     // normalising can grow a text many times over; nothing that long is a name
@@ -101,5 +125,9 @@ mod tests {
         assert!(Username::parse("ab").is_err());
         assert!(Username::parse("ada").is_ok());
         assert!(Username::parse(&"a".repeat(31)).is_err());
+        assert!(Username::shown("a").is_ok() && Username::shown(&"a".repeat(100)).is_ok());
+        for bad in ["", " ", "<b>", &"a".repeat(101), &"a".repeat(10_000)] {
+            assert!(Username::shown(bad).is_err());
+        }
     }
 }

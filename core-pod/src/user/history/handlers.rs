@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, RawQuery, State},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::{ApiError, auth::AuthUser, http::Query};
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,6 +18,7 @@ use super::{
 use crate::user::{
     UserState,
     fields::{JsonBody, Problems},
+    gdpr::consent,
 };
 
 /// The envelope of the history.
@@ -156,6 +158,15 @@ pub async fn add(
     };
     let mut tx = state.db.begin().await?;
     let entry = store::insert(&mut *tx, caller.user, state.sources.id(), new, state.sources.now()).await?;
+    let facts = json!({ "historyId": entry.id, "actionType": entry.action_type, "entityType": entry.entity_type });
+    consent::track(
+        &mut tx,
+        &state.sources,
+        Some(caller.user),
+        "history_entry_created",
+        &facts,
+    )
+    .await?;
     tx.commit().await?;
     Ok(Answer::saying("History entry created successfully", entry))
 }
@@ -211,6 +222,8 @@ pub async fn clear(
     let of = cleared_kind(query.as_deref().unwrap_or_default())?;
     let mut tx = state.db.begin().await?;
     let deleted_count = store::clear(&mut *tx, caller.user, of).await?;
+    let facts = json!({ "entityType": of, "deletedCount": deleted_count });
+    consent::track(&mut tx, &state.sources, Some(caller.user), "history_cleared", &facts).await?;
     tx.commit().await?;
     Ok(Answer::saying(
         "History cleared successfully",

@@ -13,9 +13,11 @@ mod image;
 mod languages;
 mod model;
 mod pictures;
+mod put;
 mod rows;
 mod settings;
 mod store;
+mod update;
 
 use axum::{extract::DefaultBodyLimit, routing::any};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -24,13 +26,19 @@ use super::UserState;
 
 pub use pictures::Pictures;
 
+/// A profile may carry its picture as a `data:` URL (core §1.3).
+const PROFILE_LIMIT: usize = 4 * 1024 * 1024;
 /// Forms beyond the size of a picture are read this far, so that they can be answered (core §1.3).
 const FORM_LIMIT: usize = 12 * 1024 * 1024;
 
 /// The routes of this area, but uploads.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
+    let large = OpenApiRouter::new()
+        .routes(routes!(put::update))
+        .layer(DefaultBodyLimit::max(PROFILE_LIMIT));
     OpenApiRouter::new()
         .routes(routes!(handlers::own, rows::upsert))
+        .merge(large)
         .routes(routes!(rows::row, rows::create, rows::change, rows::delete))
         .routes(routes!(settings::settings, settings::put_settings))
         .routes(routes!(settings::preferences, settings::put_preferences))

@@ -322,6 +322,12 @@ impl StoredProfile {
         self.named(name)
     }
 
+    /// As the answer to `PUT` shows it: without a user name, without a name.
+    pub fn answered(self) -> Profile {
+        let name = self.username.clone().unwrap_or_default();
+        self.named(name)
+    }
+
     fn named(self, name: String) -> Profile {
         Profile {
             preferences: self.settings.preferences(),

@@ -127,6 +127,12 @@ impl Pictures {
         }
     }
 
+    /// Takes back an upload that nothing will refer to.
+    pub async fn discard(&self, uploaded: Uploaded) {
+        let key = key_of(&uploaded.name);
+        self.remove(Some(Replaced { key })).await;
+    }
+
     async fn remove_object(&self, key: &str) -> anyhow::Result<()> {
         self.0.objects.delete(key).await?;
         store::spare_object(self.0.db.pool(), key).await?;
