@@ -13,7 +13,6 @@ mod accounts;
 mod audit;
 mod avatar;
 mod events;
-mod events;
 mod favorites;
 mod gdpr;
 mod history;
