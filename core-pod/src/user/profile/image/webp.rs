@@ -114,7 +114,7 @@ mod tests {
     fn exif_xmp_and_unknown_chunks_stay_behind_in_frames_too() {
         let frame = |chunks: &[u8]| {
             riff(
-                b"ANMF",
+                *b"ANMF",
                 &[&[0; 6][..], &[1, 0, 0, 2, 0, 0, 50, 0, 0, 0], chunks].concat(),
             )
         };
@@ -143,7 +143,7 @@ mod tests {
         let canvas = riff(*b"VP8X", &[0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0, 0, 0]);
         assert_eq!(strip(&webp(&[canvas, vp8l()].concat())), Err(Refusal::Size));
         let frame = riff(
-            b"ANMF",
+            *b"ANMF",
             &[&[0; 6][..], &[0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &vp8l()].concat(),
         );
         assert_eq!(strip(&webp(&[vp8x(2), frame].concat())), Err(Refusal::Size));
