@@ -65,8 +65,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth, the mail service views of both
-        vec![auth::migrations(), user::migrations(), mail::migrations()]
+        // the user service reads a view of auth; its health, asked last, also vouches for the queue of mail
+        vec![auth::migrations(), mail::migrations(), user::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
