@@ -104,6 +104,11 @@ impl AuthState {
         })
     }
 
+    /// For the gateway, which refuses tokens that are obviously no good before it asks another pod.
+    pub fn verifier(&self) -> Verifier {
+        self.verifier.clone()
+    }
+
     /// For the other services of this pod and for the gateway.
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()

@@ -10,11 +10,15 @@
 )]
 
 mod accounts;
+mod conformance;
 mod events;
+mod gateway;
 mod hostile;
+mod hostile_sockets;
 mod notifications;
 mod openapi;
 mod pods;
 mod refresh;
 mod sessions;
 mod support;
+mod vr;
