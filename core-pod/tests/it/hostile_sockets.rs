@@ -409,15 +409,16 @@ async fn what_is_too_large_is_413_before_it_is_read(pool: PgPool) {
         let answer = site.send(format!("{head}content-length: 999999999999\r\n\r\n{{")).await;
         assert_eq!(status(&answer), Some(413), "{path}: {answer}");
         assert!(answer.contains("PAYLOAD_TOO_LARGE"), "{answer}");
-        // a body that is announced within the cap and does not come holds nothing for long
-        let answer = site.send(format!("{head}content-length: 2000000\r\n\r\n{{")).await;
-        assert_eq!(status(&answer), Some(408), "{path}: {answer}");
         let chunk = format!("{:x}\r\n{}\r\n", 1_100_000, " ".repeat(1_100_000));
         let answer = site
             .send(format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}0\r\n\r\n"))
             .await;
         assert_eq!(status(&answer), Some(413), "{path}: {answer}");
     }
+    // a body that is announced within the cap and does not come holds nothing for long
+    let head = "POST /api/v1/vr/sessions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+    let answer = site.send(format!("{head}content-length: 2000000\r\n\r\n{{")).await;
+    assert_eq!(status(&answer), Some(408), "{answer}");
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     let nested = format!("{{\"destination\":{deep}}}");
     let head = "POST /api/v1/vr/sessions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
