@@ -4,6 +4,7 @@
 
 use shared::{
     config::{Environment, Reader},
+    crypto::Cipher,
     db::DatabaseConfig,
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
@@ -20,6 +21,8 @@ pub struct Config {
     pub environment: Environment,
     /// Origins, proxies and bounds of the listeners.
     pub http: HttpConfig,
+    /// Encryption of single fields at rest.
+    pub cipher: Cipher,
     /// The auth service.
     pub auth: AuthConfig,
     /// Its database.
@@ -46,6 +49,7 @@ impl Config {
         let http = HttpConfig::read(reader);
         Self {
             environment: reader.environment(),
+            cipher: Cipher::read(reader),
             auth: AuthConfig::read(reader, http.secure_cookies),
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),

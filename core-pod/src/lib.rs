@@ -27,7 +27,7 @@ use shared::{
 
 pub use config::Config;
 
-use auth::{Auth, AuthState};
+use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use user::{User, UserState};
 
@@ -169,6 +169,7 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
+            config.cipher.clone(),
             auth_db.clone(),
             redis.clone(),
             limiter.clone(),
@@ -180,6 +181,8 @@ impl Services {
             user_db.clone(),
             limiter.clone(),
             auth.authenticator(),
+            Accounts::new(auth.clone()),
+            config.cipher.clone(),
             sources.clone(),
         );
         let gateway = GatewayState::new(
@@ -267,6 +270,11 @@ impl Services {
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Writes the entries of the log of accesses that wait, as its worker does.
+    pub async fn flush_audit(&self) -> sqlx::Result<usize> {
+        self.user.audit().flush(&self.user_db).await
     }
 
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {

@@ -49,7 +49,13 @@ fn documented() -> OpenApiRouter<UserState> {
 pub fn routes(state: &UserState) -> Router {
     let subject = Subject::Caller(state.authenticator.clone());
     let limit = limit::layer(state.limiter.clone(), state.config.limit, subject);
-    Router::from(documented().route_layer(limit).with_state(state.clone()))
+    let audit = super::audit::layer(state.audit.clone(), state.sources.clone());
+    Router::from(
+        documented()
+            .route_layer(limit)
+            .route_layer(audit)
+            .with_state(state.clone()),
+    )
 }
 
 /// The description of all routes.

@@ -7,16 +7,17 @@
 
 mod admin;
 mod ai;
-mod audit;
+pub mod audit;
 mod consumer;
 mod favorites;
-mod gdpr;
+pub mod gdpr;
 mod handlers;
 mod history;
 mod messages;
 mod model;
 mod notifications;
 mod onboarding;
+mod origin;
 mod profile;
 mod realtime;
 mod store;
@@ -25,6 +26,7 @@ use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
     rate_limit_rule,
@@ -32,6 +34,8 @@ use shared::{
 };
 
 pub use consumer::UserEvents;
+
+use crate::auth::{StepUp, client::Accounts};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// The privacy area.
+    pub gdpr: gdpr::GdprConfig,
 }
 
 impl UserConfig {
@@ -60,6 +66,7 @@ impl UserConfig {
         let quarter = std::time::Duration::from_mins(15);
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            gdpr: gdpr::GdprConfig::read(reader),
         }
     }
 }
@@ -71,7 +78,10 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    accounts: Accounts,
+    cipher: Cipher,
     config: UserConfig,
+    audit: audit::Audit,
 }
 
 impl UserState {
@@ -81,6 +91,8 @@ impl UserState {
         db: Db<User>,
         limiter: RateLimiter,
         authenticator: Authenticator,
+        accounts: Accounts,
+        cipher: Cipher,
         sources: Sources,
     ) -> Self {
         Self {
@@ -88,8 +100,23 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            accounts,
+            cipher,
             config,
+            audit: audit::Audit::default(),
         }
+    }
+
+    /// The queue of the log of accesses.
+    pub fn audit(&self) -> &audit::Audit {
+        &self.audit
+    }
+}
+
+/// For handlers that want a recent proof: `RecentlyAuthenticated`.
+impl FromRef<UserState> for StepUp {
+    fn from_ref(state: &UserState) -> Self {
+        state.accounts.step_up()
     }
 }
 

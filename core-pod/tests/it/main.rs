@@ -10,15 +10,24 @@
 )]
 
 mod accounts;
+mod audit;
 mod conformance;
 mod events;
 mod gateway;
+mod gdpr;
 mod hostile;
 mod hostile_sockets;
+mod identity;
+mod mfa;
 mod notifications;
+mod oidc;
 mod openapi;
+mod openid;
+mod passkeys;
 mod pods;
 mod refresh;
 mod sessions;
+mod soft_key;
+mod step_up;
 mod support;
 mod vr;

@@ -2,9 +2,11 @@
 //!
 //! contract: core §4
 
+mod change_password;
 mod jwks;
 mod login;
 mod logout;
+mod logout_all;
 mod profile;
 mod refresh;
 mod register;
@@ -34,7 +36,9 @@ use shared::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::login::suspended;
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
+
 /// Bodies of auth routes are small (core §1.3).
 const BODY_LIMIT: usize = 64 * 1024;
 /// What a program calls itself is kept up to this length.
@@ -60,8 +64,10 @@ impl Groups {
             register: OpenApiRouter::new().routes(routes!(register::register)),
             refresh: OpenApiRouter::new().routes(routes!(refresh::refresh)),
             others: OpenApiRouter::new()
-                .routes(routes!(profile::profile))
+                .routes(routes!(profile::profile, profile::change_profile))
+                .routes(routes!(change_password::change_password))
                 .routes(routes!(logout::logout))
+                .routes(routes!(logout_all::logout_all))
                 .routes(routes!(service_token::service_token))
                 .merge(super::devices::routes())
                 .merge(super::federation::routes())
@@ -120,7 +126,7 @@ pub struct Answer<T> {
 }
 
 impl<T> Answer<T> {
-    fn new(message: &'static str, data: T) -> Self {
+    pub(in crate::auth) fn new(message: &'static str, data: T) -> Self {
         Self {
             success: true,
             message,
@@ -136,6 +142,13 @@ pub struct Done {
     success: bool,
     /// For people.
     message: &'static str,
+}
+
+impl Done {
+    /// A success with nothing to say.
+    pub fn new(message: &'static str) -> Self {
+        Self { success: true, message }
+    }
 }
 
 /// An account as its owner sees it.
@@ -231,12 +244,22 @@ fn signed_in(state: &AuthState, status: StatusCode, message: &'static str, user:
     response
 }
 
-fn cookies(state: &AuthState) -> Cookies {
+/// The answer to a sign-in, however its owner proved who they are.
+pub fn logged_in(state: &AuthState, account: Account, opened: Opened) -> Response {
+    let user = User {
+        is_suspended: Some(false),
+        ..User::from(account)
+    };
+    signed_in(state, StatusCode::OK, "Login successful", user, opened)
+}
+
+/// Writes cookies of this moment.
+pub fn cookies(state: &AuthState) -> Cookies {
     Cookies::new(state.config.secure_cookies, state.sources.now())
 }
 
 /// The client's address and program, as sessions keep them.
-fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
+pub(in crate::auth) fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     (
         address.0.to_string(),
@@ -244,6 +267,7 @@ fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<Str
     )
 }
 
-fn user_not_found() -> ApiError {
+/// 404: the account is gone.
+pub fn user_not_found() -> ApiError {
     ApiError::not_found("User not found").with_code("USER_NOT_FOUND")
 }

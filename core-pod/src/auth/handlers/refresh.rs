@@ -29,6 +29,7 @@ use crate::auth::{
     events::{self, Reason},
     fields::{Fields, Text},
     model::{Family, Refusal},
+    security::{self, SecurityEvent, kind},
     sessions::{self, digest, fingerprint, remaining},
     store::{self, Claimed},
 };
@@ -86,8 +87,20 @@ pub async fn refresh(
     tx.commit().await?;
 
     metrics::counter!("auth_refreshes_total", "outcome" => "success").increment(1);
-    let access_token = sessions::sign(&state, claimed.user, &claimed.email, claimed.role, claimed.session)?;
-    let tokens = Tokens::new(&state, access_token, state.config.sessions.life(claimed.remember_me));
+    let life = state.config.sessions.life(claimed.remember_me);
+    let evidence = sessions::Evidence {
+        amr: claimed.amr,
+        authenticated_at: claimed.authenticated_at,
+    };
+    let access_token = sessions::sign(
+        &state,
+        claimed.user,
+        &claimed.email,
+        claimed.role,
+        claimed.session,
+        evidence,
+    )?;
+    let tokens = Tokens::new(&state, access_token, life);
     let answer = Answer::new("Tokens refreshed successfully", Refreshed { tokens });
     let mut response = Json(answer).into_response();
     let life = remaining(rotated.expires_at, now);
@@ -175,6 +188,8 @@ async fn end_family(
     now: DateTime<Utc>,
 ) -> Result<(), ApiError> {
     let ended = store::end_sessions(&mut tx, &[family.session], &[], &[], "replayed", now).await?;
+    let event = SecurityEvent::new(family.user, kind::TOKEN_REUSED).session(family.session);
+    security::note(&mut tx, &state.sources, &event).await?;
     let told: Vec<_> = ended
         .iter()
         .map(|ended| events::logout(&state.sources, ended.session, ended.user, Reason::Forced))
