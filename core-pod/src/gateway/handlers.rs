@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::{health::Status, sources::iso_millis};
+use shared::{gateway::Gateway, health::Status, sources::iso_millis};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -275,7 +275,7 @@ async fn services(State(state): State<GatewayState>) -> Json<Services> {
             status: health.report().await.status,
         });
     }
-    let remote = state.neighbours.proxy.iter().flat_map(|proxy| proxy.dependencies());
+    let remote = state.neighbours.proxy.iter().flat_map(Gateway::dependencies);
     services.extend(remote.map(|dependency| ServiceState {
         name: dependency.target.name(),
         status: match dependency.state.healthy {

@@ -142,8 +142,7 @@ struct Head {
     started: Instant,
     method: &'static str,
     is_preflight: bool,
-    is_health: bool,
-    is_upload: bool,
+    path: PathKind,
     route: Option<MatchedPath>,
     id: String,
     trace: TraceContext,
@@ -163,8 +162,7 @@ impl Head {
             started: Instant::now(),
             method: red::method_label(request.method()),
             is_preflight: request.method() == Method::OPTIONS,
-            is_health: route.as_ref().is_some_and(|route| is_health(route.as_str())),
-            is_upload: request.uri().path().starts_with(UPLOADS),
+            path: PathKind::of(route.as_ref(), request.uri().path()),
             route,
             id: request_id(headers),
             trace: TraceContext::continued(headers),
@@ -181,6 +179,26 @@ impl Head {
 
     fn route(&self) -> &str {
         self.route.as_ref().map_or(red::UNMATCHED, MatchedPath::as_str)
+    }
+}
+
+/// Paths that are treated in a way of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PathKind {
+    Health,
+    Upload,
+    Other,
+}
+
+impl PathKind {
+    fn of(route: Option<&MatchedPath>, path: &str) -> Self {
+        if route.is_some_and(|route| is_health(route.as_str())) {
+            Self::Health
+        } else if path.starts_with(UPLOADS) {
+            Self::Upload
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -218,7 +236,8 @@ impl Exchange {
 
     /// Whether there are more requests than the service may work on.
     fn is_one_too_many(&self) -> bool {
-        !self.head.is_health && self.kit.shared.in_flight.load(Ordering::Relaxed) > self.kit.shared.max_in_flight
+        self.head.path != PathKind::Health
+            && self.kit.shared.in_flight.load(Ordering::Relaxed) > self.kit.shared.max_in_flight
     }
 
     fn end(&mut self, status: u16) {
@@ -229,17 +248,14 @@ impl Exchange {
         self.kit.shared.red.move_in_flight(-1.0);
         let (
             Head {
-                method,
-                is_health,
-                started,
-                ..
+                method, path, started, ..
             },
             route,
         ) = (&self.head, self.head.route());
         let duration = started.elapsed();
         self.kit.shared.red.record(method, route, status, duration);
         let (service, duration_ms) = (self.kit.service, (duration.as_secs_f64() * 1e6).round() / 1e3);
-        if *is_health {
+        if *path == PathKind::Health {
             tracing::debug!(target: "http", service, method, route, status, duration_ms, "request");
         } else {
             tracing::info!(target: "http", service, method, route, status, duration_ms, "request");
@@ -299,7 +315,7 @@ where
     let Exchange { kit, head, .. } = exchange;
     let client = kit.shared.proxies.client(head.peer, request.headers());
     request.extensions_mut().insert(client);
-    let counted = |limiter: &&Arc<dyn Admission>| !head.is_health && limiter.counts(request.uri().path());
+    let counted = |limiter: &&Arc<dyn Admission>| head.path != PathKind::Health && limiter.counts(request.uri().path());
     let Some(limiter) = kit.limiter.as_ref().filter(counted) else {
         return handled(kit, service, request).await;
     };
@@ -402,7 +418,7 @@ fn in_our_words(response: Response) -> Response {
 async fn finished(exchange: &Exchange, mut response: Response) -> Response {
     let Exchange { kit, head, .. } = exchange;
     let headers = response.headers_mut();
-    if head.is_upload {
+    if head.path == PathKind::Upload {
         headers::sandbox(headers);
     }
     headers::secure(headers, head.uses_tls);
