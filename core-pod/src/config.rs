@@ -12,7 +12,7 @@ use shared::{
     redis::RedisConfig,
 };
 
-use crate::{auth::AuthConfig, gateway::GatewaySettings, user::UserConfig};
+use crate::{auth::AuthConfig, gateway::GatewaySettings, mail::MailConfig, user::UserConfig};
 
 /// Everything the pod is told.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct Config {
     pub user: UserConfig,
     /// Its database.
     pub user_database: DatabaseConfig,
+    /// The mail service.
+    pub mail: MailConfig,
+    /// Its database.
+    pub mail_database: DatabaseConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -54,6 +58,8 @@ impl Config {
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),
             user_database: DatabaseConfig::read(reader, "USER"),
+            mail: MailConfig::read(reader, &http.cors_origins),
+            mail_database: DatabaseConfig::read(reader, "MAIL"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),
