@@ -41,7 +41,10 @@ use shared::{
 
 pub use consumer::UserEvents;
 
-use crate::auth::{StepUp, client::Accounts};
+use crate::{
+    auth::{StepUp, client::Accounts},
+    mail::Mailer,
+};
 use profile::Pictures;
 
 /// The user service.
@@ -83,7 +86,7 @@ impl UserConfig {
 
 /// What the service is given.
 #[derive(Debug)]
-pub struct Backends {
+pub struct BackEnds {
     /// Its database.
     pub db: Db<User>,
     /// Counts requests.
@@ -110,6 +113,7 @@ pub struct UserState {
     objects: ObjectStore,
     pictures: Pictures,
     accounts: Accounts,
+    mailer: Mailer,
     cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
@@ -117,8 +121,8 @@ pub struct UserState {
 
 impl UserState {
     /// The service over what it works with.
-    pub fn new(config: UserConfig, backends: Backends) -> Self {
-        let Backends {
+    pub fn new(config: UserConfig, back_ends: BackEnds) -> Self {
+        let BackEnds {
             db,
             limiter,
             authenticator,
@@ -126,7 +130,7 @@ impl UserState {
             cipher,
             objects,
             sources,
-        } = backends;
+        } = back_ends;
         Self {
             pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
             objects,
@@ -134,6 +138,7 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            mailer: accounts.mailer(),
             accounts,
             cipher,
             config,
