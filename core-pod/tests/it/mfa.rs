@@ -587,3 +587,37 @@ async fn what_was_begun_and_never_ended_is_cleared_away_by_what_begins_later(poo
     ticket(&app, "ada@example.com").await;
     assert_eq!(app.count("select count(*) from auth.ceremonies").await, 1);
 }
+
+/// Wrong codes, each with a ticket that has tries left.
+async fn fail(app: &TestApp, times: usize) {
+    for _ in 0..times {
+        let ticket = ticket(app, "ada@example.com").await;
+        verify(app, json!({ "ticket": ticket, "code": "000000" }))
+            .await
+            .refused(401, "INVALID_SECOND_FACTOR");
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_lockout_holds_for_tickets_from_before_it(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    let early = ticket(&app, "ada@example.com").await;
+    fail(&app, 10).await;
+    verify(&app, json!({ "ticket": early, "code": code_at(&app, &secret, 0) }))
+        .await
+        .refused(401, "INVALID_SECOND_FACTOR");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_right_second_factor_forgives_the_wrong_ones_before_it(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    for _ in 0..2 {
+        fail(&app, 9).await;
+        let ticket = ticket(&app, "ada@example.com").await;
+        let done = verify(&app, json!({ "ticket": ticket, "code": code_at(&app, &secret, 0) })).await;
+        assert_eq!(done.status, 200, "{}", done.body);
+        app.advance(30);
+    }
+}
