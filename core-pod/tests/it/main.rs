@@ -11,9 +11,12 @@
 
 mod accounts;
 mod audit;
+mod conformance;
 mod events;
+mod gateway;
 mod gdpr;
 mod hostile;
+mod hostile_sockets;
 mod identity;
 mod mail;
 mod mfa;
@@ -30,3 +33,4 @@ mod smtp_peer;
 mod soft_key;
 mod step_up;
 mod support;
+mod vr;

@@ -10,10 +10,11 @@ use super::store;
 use crate::{
     auth::{
         AuthState,
+        recovery::tell_owner,
         security::{self, SecurityEvent},
         sessions::Origin,
     },
-    mail::{Letter, NewMail, Protection},
+    mail::{Letter, Protection},
 };
 
 /// A change of what protects an account.
@@ -60,7 +61,7 @@ pub async fn tell(tx: &mut PgConnection, state: &AuthState, change: Change<'_>) 
         at: state.sources.now(),
         change: protection,
     };
-    write(tx, state, user, letter).await
+    tell_owner(tx, state, user, letter).await
 }
 
 /// Tells the owner that a recovery code was used, and how many are left.
@@ -82,16 +83,5 @@ pub async fn tell_recovery_code(
         at: state.sources.now(),
         remaining: u32::try_from(left).unwrap_or_default(),
     };
-    write(tx, state, user, letter).await
-}
-
-async fn write(tx: &mut PgConnection, state: &AuthState, user: UserId, letter: Letter) -> sqlx::Result<()> {
-    let Some(addressee) = store::find_addressee(&mut *tx, user).await? else {
-        return Ok(());
-    };
-    let key = format!("auth.protection:{}", state.sources.uuid_v7());
-    let mail = NewMail::new(key, addressee.email, letter)
-        .for_user(user)
-        .greeting(addressee.first_name.as_deref());
-    state.mailer.enqueue(tx, &mail).await.map(drop)
+    tell_owner(tx, state, user, letter).await
 }

@@ -228,23 +228,6 @@ pub async fn note_sign_in(conn: &mut PgConnection, user: UserId, now: DateTime<U
     .map(drop)
 }
 
-/// Where mail of an account goes.
-pub struct Addressee {
-    pub email: String,
-    pub first_name: Option<String>,
-}
-
-/// Where mail of this account goes.
-pub async fn find_addressee(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<Option<Addressee>> {
-    sqlx::query_as!(
-        Addressee,
-        "select email_display as email, first_name from auth.users where id = $1 and deleted_at is null",
-        user as UserId,
-    )
-    .fetch_optional(db)
-    .await
-}
-
 /// What the owner's page shows.
 pub async fn find_status(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<Option<Status>> {
     sqlx::query_as!(
