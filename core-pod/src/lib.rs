@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod gateway;
 pub mod mail;
 mod openapi;
 pub mod user;
@@ -17,8 +18,9 @@ use shared::{
     db::{Db, migrate::Migrations},
     gateway::Gateway,
     health::{self, Check, Health},
-    http::{HttpConfig, Kit, limit},
+    http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -28,6 +30,7 @@ use shared::{
 pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
+use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
 use user::{User, UserState};
 
@@ -65,8 +68,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth, the mail service views of both
-        vec![auth::migrations(), user::migrations(), mail::migrations()]
+        // the user service reads a view of auth; its health, asked last, also vouches for the queue of mail
+        vec![auth::migrations(), mail::migrations(), user::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
@@ -77,43 +80,24 @@ impl Pod for CorePod {
         let services = Services::build(&config, Sources::system())?;
         workers::start(&config, &services, &tasks)?;
 
-        let environment = config.environment_name();
-        let health = services.health(environment, &tasks);
-        let gateway = Gateway::new(config.gateway, config.http.trusted_proxies.clone(), tasks.clone());
-        gateway.start_probes();
-        let gateway_health = gateway.health().in_process(Self::NAME, environment, &tasks);
-        let parts = vec![gateway_health, health.auth.clone(), health.user.clone()];
-        let pod_health = Health::of_pod(Self::NAME, "Core Pod", parts).in_process(Self::NAME, environment, &tasks);
-
-        let limiter = services.limiter.clone();
-        let admission = limit::ListenerLimit::new(limiter, config.gateway_rule, limit::Subject::Address);
-        let kit = Kit::new("gateway", &config.http, Some(Arc::new(admission.with_legacy_headers())));
+        let public = services.public(&config, &tasks);
+        public.proxy.start_probes();
         let kits = Kits::new(&config.http);
-        let local = kits
-            .auth
-            .routes(auth::router(&services.auth))
-            .merge(kits.user.routes(user::router(&services.user)))
-            .merge(kit.routes(health::routes(pod_health.clone())))
-            .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
-            .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
-        let remote = kit.clone().proxying().routes(gateway.router());
-        let public = kit.front_of_gateway(local, remote);
-
+        let ServiceHealth { auth, user } = public.services;
         Server::new(listeners, &tasks)
             .service(
                 "auth",
                 kits.auth
-                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", health.auth))),
+                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", auth))),
             )
             .service(
                 "user",
-                kits.user.wrap(
-                    user::router(&services.user)
-                        .merge(own_health("/api/v1/users/health", health.user))
-                        .merge(services.mail.development_router()),
-                ),
+                kits.user.front(kits.user_routes(
+                    &services.user,
+                    own_health("/api/v1/users/health", user).merge(services.mail.development_router()),
+                )),
             )
-            .run(public, pod_health)
+            .run(public.router, public.health)
             .await;
         Ok(())
     }
@@ -130,6 +114,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -138,8 +123,15 @@ impl Kits {
         let user = Kit::new("user-service", http, None).no_store();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
         }
+    }
+
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        routes.merge(self.uploads.routes(user::uploads(state)))
     }
 }
 
@@ -157,7 +149,20 @@ pub struct Services {
     mail_db: Db<Mail>,
     redis: Redis,
     limiter: limit::RateLimiter,
+    gateway: GatewayState,
     sources: Sources,
+}
+
+/// The public listener: all services of the pod, the gateway's own routes, and the way to the other pods.
+#[derive(Debug)]
+pub struct Public {
+    /// Everything.
+    pub router: Router,
+    /// The health of the pod (core §6.4).
+    pub health: Health,
+    /// The proxy; it watches the other pods once told to.
+    pub proxy: Gateway,
+    services: ServiceHealth,
 }
 
 impl Services {
@@ -204,13 +209,21 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
+        let back_ends = user::BackEnds {
+            db: user_db.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            objects: ObjectStore::new(&config.objects),
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, back_ends);
+        let gateway = GatewayState::new(
+            config.edge.clone(),
+            redis.clone(),
             limiter.clone(),
-            auth.authenticator(),
-            Accounts::new(auth.clone()),
-            config.cipher.clone(),
+            &config.http.cors_origins,
             sources.clone(),
         );
         Ok(Self {
@@ -222,6 +235,7 @@ impl Services {
             mail_db,
             redis,
             limiter,
+            gateway,
             sources,
         })
     }
@@ -229,16 +243,76 @@ impl Services {
     /// Both services behind one router, as on the public listener.
     pub fn router(&self, http: &HttpConfig) -> Router {
         let kits = Kits::new(http);
-        let merged = kits.auth.routes(auth::router(&self.auth)).merge(
-            kits.user
-                .routes(user::router(&self.user).merge(self.mail.development_router())),
-        );
+        let (pages, headsets) = gateway::routers(&self.gateway);
+        let kit = Kit::new("gateway", http, None);
+        let merged = kits
+            .auth
+            .routes(auth::router(&self.auth))
+            .merge(kits.user_routes(&self.user, self.mail.development_router()))
+            .merge(kit.routes(pages))
+            .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
+    }
+
+    /// The public listener with its limits, over the services of this process and the proxy to the others.
+    pub fn public(&self, config: &Config, tasks: &Tasks) -> Public {
+        let environment = config.environment_name();
+        let services = self.health(environment, tasks);
+        let proxies = config.http.trusted_proxies.clone();
+        let proxy = Gateway::checking(config.gateway.clone(), proxies, self.auth.verifier(), tasks.clone());
+        let parts = vec![
+            proxy.health().in_process(CorePod::NAME, environment, tasks),
+            services.auth.clone(),
+            services.user.clone(),
+        ];
+        let told = proxy.clone();
+        let health = Health::of_pod(CorePod::NAME, "Core Pod", parts)
+            .in_process(CorePod::NAME, environment, tasks)
+            .with_more(move |report| told.report_dependencies(report));
+
+        let rules = config.edge.edge;
+        let limit = |bucket| -> Arc<dyn Admission> {
+            let services = self.auth.authenticator();
+            Arc::new(EdgeLimit::new(self.limiter.clone(), rules.listener, bucket, services))
+        };
+        let kits = Kits::new(&config.http);
+        let auth = kits.auth.with_admission(limit(rules.auth));
+        let user = kits.user.with_admission(limit(rules.api));
+        let uploads = kits.uploads.with_admission(limit(rules.api));
+        let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
+        let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
+        let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
+        let own = self
+            .gateway
+            .clone()
+            .beside(vec![services.auth.clone(), services.user.clone()], &proxy);
+        let (pages, headsets) = gateway::routers(&own);
+        let local = auth
+            .routes(auth::router(&self.auth))
+            .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(uploads.routes(user::uploads(&self.user)))
+            .merge(kit.routes(pages))
+            .merge(kit.clone().no_store().routes(headsets))
+            .merge(kit.routes(health::routes(health.clone())))
+            .merge(kit.routes(health::alias("/api/v1/auth/health", services.auth.clone())))
+            .merge(kit.routes(health::alias("/api/v1/users/health", services.user.clone())));
+        let remote = kit.clone().proxying().routes(proxy.router());
+        Public {
+            router: kit.front_of_gateway(local, remote),
+            health,
+            proxy,
+            services,
+        }
     }
 
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
     }
 
     /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
@@ -256,6 +330,7 @@ impl Services {
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),
@@ -263,6 +338,7 @@ impl Services {
     }
 }
 
+#[derive(Debug)]
 struct ServiceHealth {
     auth: Health,
     user: Health,

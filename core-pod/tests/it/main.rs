@@ -11,9 +11,15 @@
 
 mod accounts;
 mod audit;
+mod avatar;
+mod conformance;
 mod events;
+mod favorites;
+mod gateway;
 mod gdpr;
+mod history;
 mod hostile;
+mod hostile_sockets;
 mod identity;
 mod mail;
 mod mfa;
@@ -23,6 +29,7 @@ mod openapi;
 mod openid;
 mod passkeys;
 mod pods;
+mod profile;
 mod recovery;
 mod refresh;
 mod sessions;
@@ -30,3 +37,4 @@ mod smtp_peer;
 mod soft_key;
 mod step_up;
 mod support;
+mod vr;

@@ -30,6 +30,7 @@ pub struct TestApp {
     pub pool: PgPool,
     pub clock: Arc<FixedClock>,
     pub services: Services,
+    pub config: Config,
     pub router: Router,
 }
 
@@ -51,10 +52,23 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
-        let database = ("DATABASE_URL", "postgres://test@localhost/test");
+        Self::over(pool, settings, Redis::memory())
+    }
+
+    /// The same with this Redis.
+    pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
+        // no test reaches an object store unless it starts one and says where it is
+        let defaults = [
+            ("DATABASE_URL", "postgres://test@localhost/test"),
+            ("S3_ENDPOINT", "http://127.0.0.1:9"),
+            ("S3_ACCESS_KEY", "access"),
+            ("S3_SECRET_KEY", "secret"),
+        ];
+        let given: Vec<_> = settings.iter().map(|(name, _)| *name).collect();
+        let missing = defaults.iter().filter(|(name, _)| !given.contains(name));
         let settings = settings
             .iter()
-            .chain([&database])
+            .chain(missing)
             .map(|(name, value)| ((*name).into(), (*value).into()));
         let mut reader = Reader::from_pairs(settings);
         let config = Config::read(&mut reader);
@@ -66,14 +80,22 @@ impl TestApp {
             entropy,
         };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
-        let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
+        let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
         Self {
             pool,
             clock,
             services,
+            config,
             router,
         }
+    }
+
+    /// The same behind the public listener: limits, hidden paths, the gateway's own routes, the way to the other pods.
+    pub fn at_the_edge(mut self) -> Self {
+        let tasks = shared::lifecycle::Tasks::new(shared::lifecycle::Shutdown::new());
+        self.router = self.services.public(&self.config, &tasks).router;
+        self
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -96,6 +118,14 @@ impl TestApp {
 
     pub fn post(&self, path: &str) -> Call {
         self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
     }
 
     pub fn patch(&self, path: &str) -> Call {
@@ -220,7 +250,9 @@ impl Call {
     }
 
     pub async fn send(self) -> Reply {
+        let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();
+        crate::conformance::record(&method, &path, response.status());
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -228,6 +260,8 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 }
@@ -237,7 +271,11 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// As JSON; null if it is none.
     pub body: Value,
+    pub text: String,
+    /// As it came.
+    pub bytes: axum::body::Bytes,
 }
 
 impl Reply {
