@@ -18,6 +18,7 @@ mod fields;
 mod handlers;
 mod hashing;
 mod identity;
+mod keys;
 mod mfa;
 mod model;
 mod recovery;
@@ -34,7 +35,7 @@ use shared::{
         Authenticator, PlatformAuthenticator,
         authenticator::Origins,
         session::Sessions,
-        tokens::{KeySet, Signer, Verifier},
+        tokens::{Signer, Verifier},
     },
     crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
@@ -48,6 +49,7 @@ use breached::PasswordFilter;
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
+pub use keys::{KeyError, KeyReport, KeyStatus, SigningKeys};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
 
@@ -74,7 +76,7 @@ pub struct AuthState {
     seen: LastSeen,
     signer: Signer,
     verifier: Verifier,
-    keys: KeySet,
+    keys: SigningKeys,
     hasher: Hasher,
     filter: PasswordFilter,
     limiter: RateLimiter,
@@ -95,9 +97,9 @@ impl AuthState {
         origins: &[String],
         sources: Sources,
     ) -> anyhow::Result<Self> {
-        let keys = config.key_set(&sources)?;
-        let signer = Signer::new(keys.clone(), config.tokens.clone(), sources.clone());
-        let verifier = Verifier::own(&keys, config.tokens.clone(), sources.clone());
+        let keys = signing_keys(&config, db.clone(), cipher.clone(), &sources)?;
+        let signer = Signer::new(keys.ring(), config.tokens.clone(), sources.clone());
+        let verifier = Verifier::own(keys.ring(), config.tokens.clone(), sources.clone());
         let seen = LastSeen::default();
         let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone());
         let sessions = Sessions::new(Arc::new(local)).sharing(redis);
@@ -123,6 +125,11 @@ impl AuthState {
         })
     }
 
+    /// The keys that sign, to be kept fresh and to be rotated.
+    pub fn signing_keys(&self) -> SigningKeys {
+        self.keys.clone()
+    }
+
     /// Sessions in use, not written down yet.
     pub fn last_seen(&self) -> LastSeen {
         self.seen.clone()
@@ -132,6 +139,18 @@ impl AuthState {
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()
     }
+}
+
+/// The signing keys of a configuration over a database, for the service and for operators.
+pub fn signing_keys(
+    config: &AuthConfig,
+    db: Db<Auth>,
+    cipher: Cipher,
+    sources: &Sources,
+) -> anyhow::Result<SigningKeys> {
+    let configured = config.configured_keys(sources)?;
+    let ttl = config.tokens.access_ttl;
+    Ok(SigningKeys::new(configured, ttl, db, cipher, sources.clone())?)
 }
 
 /// The routes of the service.

@@ -64,20 +64,20 @@ impl SessionSource for LocalSessions {
     async fn by_id(&self, session: SessionId) -> Result<SessionState, Unchecked> {
         let checked = store::check_session(self.db.pool(), session, self.sources.now()).await;
         checked
-            .map(|checked| self.noted(state(checked)))
+            .map(|checked| self.noted(state(checked.as_ref())))
             .map_err(Unchecked::because)
     }
 
     async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
         let checked = store::check_cookie(self.db.pool(), cookie.digest(), self.sources.now()).await;
         checked
-            .map(|checked| self.noted(state(checked)))
+            .map(|checked| self.noted(state(checked.as_ref())))
             .map_err(Unchecked::because)
     }
 }
 
-fn state(checked: Option<Checked>) -> SessionState {
-    match checked {
+fn state(checked: Option<&Checked>) -> SessionState {
+    match checked.copied() {
         Some(Checked { gone: true, .. }) => SessionState::Gone,
         Some(Checked { suspended: true, .. }) => SessionState::Suspended,
         None | Some(Checked { live: false, .. }) => SessionState::Revoked,
@@ -202,6 +202,7 @@ pub async fn open(
             .map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)),
     );
     outbox::append::<Auth>(tx, &told).await?;
+    state.keys.ready().await?;
     let access_token = sign(state, account.id, &account.email, account.role, session)?;
     Ok(Opened {
         session,

@@ -4,6 +4,7 @@
 //! database for the time.
 
 mod identity;
+mod keys;
 mod lockout;
 mod security;
 
@@ -14,7 +15,7 @@ use shared::{
 };
 use sqlx::{PgConnection, PgExecutor};
 
-pub use self::{identity::*, lockout::*, security::*};
+pub use self::{identity::*, keys::*, lockout::*, security::*};
 use super::model::{Account, Family};
 
 /// Cookies one session may have: a browser that lost its own gets another, a program that never keeps one cannot pile up.
@@ -62,6 +63,7 @@ pub struct Claimed {
 }
 
 /// What a session check reads.
+#[derive(Clone, Copy)]
 pub struct Checked {
     pub session: SessionId,
     pub user: UserId,
