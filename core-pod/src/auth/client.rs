@@ -125,7 +125,7 @@ pub struct SecurityEntry {
 
 /// Accounts for the other services of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Accounts(AuthState);
+pub struct Accounts(pub(in crate::auth) AuthState);
 
 impl Accounts {
     /// Over the auth service.

@@ -44,12 +44,13 @@ use shared::{
     sources::Sources,
 };
 
-use breached::PasswordFilter;
+use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
 
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
 pub use keys::{KeyError, KeyReport, KeyStatus, SigningKeys};
+pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
 
@@ -83,6 +84,9 @@ pub struct AuthState {
     authenticator: Authenticator,
     origins: Origins,
     cipher: Cipher,
+    step_up: StepUp,
+    passkeys: Passkeys,
+    providers: Providers,
     config: Arc<AuthConfig>,
 }
 
@@ -106,6 +110,9 @@ impl AuthState {
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
         let filter = PasswordFilter::open(&config.breached);
+        let step_up = StepUp::new(db.clone(), sources.clone(), &config.second_factor);
+        let passkeys = Passkeys::new(&config.second_factor, origins)?;
+        let providers = Providers::new(&config.oidc, sources.clone())?;
         let (config, origins) = (Arc::new(config), Origins::new(origins));
         Ok(Self {
             db,
@@ -121,6 +128,9 @@ impl AuthState {
             authenticator,
             origins,
             cipher,
+            step_up,
+            passkeys,
+            providers,
             config,
         })
     }
@@ -133,6 +143,11 @@ impl AuthState {
     /// Sessions in use, not written down yet.
     pub fn last_seen(&self) -> LastSeen {
         self.seen.clone()
+    }
+
+    /// For the other services of this pod: whether a caller's proof is recent enough.
+    pub fn step_up(&self) -> StepUp {
+        self.step_up.clone()
     }
 
     /// For the other services of this pod and for the gateway.

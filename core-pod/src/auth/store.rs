@@ -43,6 +43,8 @@ pub struct NewSession<'a> {
     pub user: UserId,
     pub remember_me: bool,
     pub method: &'a str,
+    pub amr: &'a [String],
+    pub second_factor: bool,
     pub ip_address: &'a str,
     pub user_agent: Option<&'a str>,
     pub refresh: Digest,
@@ -60,6 +62,8 @@ pub struct Claimed {
     pub absolute_expires_at: DateTime<Utc>,
     pub email: String,
     pub role: Role,
+    pub amr: Vec<String>,
+    pub authenticated_at: DateTime<Utc>,
 }
 
 /// What a session check reads.
@@ -175,6 +179,24 @@ pub async fn note_login(
     .await
 }
 
+/// Replaces the outdated hash of a password that was checked, and nothing else. Says whether it was still there.
+pub async fn replace_hash(
+    db: impl PgExecutor<'_>,
+    id: UserId,
+    checked_hash: &str,
+    upgraded: &str,
+) -> sqlx::Result<bool> {
+    let replaced = sqlx::query!(
+        "update auth.users set password_hash = $3 where id = $1 and password_hash = $2 and deleted_at is null",
+        id as UserId,
+        checked_hash,
+        upgraded,
+    )
+    .execute(db)
+    .await?;
+    Ok(replaced.rows_affected() > 0)
+}
+
 /// Replaces the password of an account whose present one was checked. `false` if the account was deleted or locked or its
 /// password changed since.
 pub async fn change_password(
@@ -210,6 +232,8 @@ pub async fn insert_session(
         user,
         remember_me,
         method,
+        amr,
+        second_factor,
         ip_address,
         user_agent,
         refresh,
@@ -220,8 +244,8 @@ pub async fn insert_session(
         r#"with opened as (
                insert into auth.sessions
                    (id, user_id, remember_me, auth_method, ip_address, user_agent, created_at, last_seen_at, expires_at,
-                    absolute_expires_at)
-               values ($1, $2, $3, $4, $5, $6, $11, $11, $9, $10)
+                    absolute_expires_at, amr, authenticated_at, second_factor_at)
+               values ($1, $2, $3, $4, $5, $6, $11, $11, $9, $10, $13, $11, case when $14 then $11::timestamptz end)
            ), token as (
                insert into auth.refresh_tokens (token_hash, session_id, issued_at, expires_at) values ($7, $1, $11, $9)
            ), cookie as (
@@ -248,6 +272,8 @@ pub async fn insert_session(
         session.absolute_expires_at,
         session.now,
         (max_live - 1).max(0),
+        *amr,
+        *second_factor,
     )
     .fetch_all(conn)
     .await
@@ -269,7 +295,8 @@ pub async fn claim_refresh(
              and session.id = token.session_id and session.revoked_at is null and session.absolute_expires_at > $2
              and account.deleted_at is null and account.suspended_at is null
            returning session.id as "session: SessionId", session.user_id as "user: UserId", session.remember_me,
-                     session.absolute_expires_at, account.email, account.role as "role: Role""#,
+                     session.absolute_expires_at, account.email, account.role as "role: Role", session.amr,
+                     coalesce(session.authenticated_at, session.created_at) as "authenticated_at!""#,
         token.as_slice(),
         now,
     )
