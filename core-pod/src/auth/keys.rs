@@ -114,7 +114,9 @@ struct Inner {
 
 impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKeys").field("ring", &self.0.ring).finish_non_exhaustive()
+        f.debug_struct("SigningKeys")
+            .field("ring", &self.0.ring)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,12 +195,23 @@ impl SigningKeys {
     fn entries(&self, rows: &[KeyRow], now: DateTime<Utc>) -> Result<Vec<KeyEntry>, KeyError> {
         let signing = signing_row(rows, now).map(|row| row.kid.as_str());
         let mut entries = Vec::new();
-        for row in rows.iter().filter(|row| status(row, signing, now) != KeyStatus::Retired) {
+        for row in rows
+            .iter()
+            .filter(|row| status(row, signing, now) != KeyStatus::Retired)
+        {
             let Some(sealed) = &row.private_key_enc else { continue };
             let seed = self.0.cipher.open(&context(&row.kid), sealed)?;
-            entries.push(KeyEntry::new(row.kid.clone(), &seed, signing == Some(row.kid.as_str()))?);
+            entries.push(KeyEntry::new(
+                row.kid.clone(),
+                &seed,
+                signing == Some(row.kid.as_str()),
+            )?);
         }
-        let others = self.0.configured.iter().filter(|entry| rows.iter().all(|row| row.kid != entry.kid()));
+        let others = self
+            .0
+            .configured
+            .iter()
+            .filter(|entry| rows.iter().all(|row| row.kid != entry.kid()));
         entries.extend(others.map(|entry| entry.clone().signing(entry.signs() && signing.is_none())));
         Ok(entries)
     }
@@ -206,7 +219,9 @@ impl SigningKeys {
     /// Makes a new key. It is published at once and signs after a while, or at once in an emergency; then the old ones
     /// are worth nothing at once as well.
     pub async fn rotate(&self, emergency: bool) -> Result<KeyReport, KeyError> {
-        let Inner { db, cipher, sources, .. } = &*self.0;
+        let Inner {
+            db, cipher, sources, ..
+        } = &*self.0;
         let now = sources.now();
         let mut tx = db.begin().await?;
         store::lock_rotation(&mut tx).await?;
@@ -225,7 +240,11 @@ impl SigningKeys {
             }
         }
         let activates_at = if emergency { now } else { now + PUBLISHED_BEFORE };
-        let retires_at = if emergency { now } else { activates_at + self.0.token_life };
+        let retires_at = if emergency {
+            now
+        } else {
+            activates_at + self.0.token_life
+        };
         let entry = KeyEntry::generate(sources)?;
         let row = self.row(&entry, now, activates_at, None)?;
         // sealed with the key of this process: what the pods cannot open must not be stored
@@ -234,7 +253,11 @@ impl SigningKeys {
         store::retire_others(&mut tx, &row.kid, retires_at, now).await?;
         tx.commit().await?;
         tracing::warn!(kid = %row.kid, %activates_at, %retires_at, emergency, "signing keys rotated");
-        let status = if emergency { KeyStatus::Signing } else { KeyStatus::Pending };
+        let status = if emergency {
+            KeyStatus::Signing
+        } else {
+            KeyStatus::Pending
+        };
         Ok(KeyReport {
             kid: row.kid,
             status,
@@ -282,7 +305,11 @@ impl SigningKeys {
             activates_at: Some(row.activates_at),
             retires_at: row.retires_at,
         });
-        let others = self.0.configured.iter().filter(|entry| rows.iter().all(|row| row.kid != entry.kid()));
+        let others = self
+            .0
+            .configured
+            .iter()
+            .filter(|entry| rows.iter().all(|row| row.kid != entry.kid()));
         let configured_signing = self.0.configured_signer();
         let others = others.map(|entry| KeyReport {
             kid: entry.kid().to_owned(),
@@ -338,9 +365,9 @@ impl SigningKeys {
 
 /// The newest key whose time has come.
 fn signing_row(rows: &[KeyRow], now: DateTime<Utc>) -> Option<&KeyRow> {
-    let usable = rows
-        .iter()
-        .filter(|row| row.activates_at <= now && row.retires_at.is_none_or(|at| now < at) && row.private_key_enc.is_some());
+    let usable = rows.iter().filter(|row| {
+        row.activates_at <= now && row.retires_at.is_none_or(|at| now < at) && row.private_key_enc.is_some()
+    });
     usable.max_by_key(|row| (row.retires_at.is_none(), row.activates_at))
 }
 
@@ -365,7 +392,7 @@ mod tests {
     use super::*;
 
     fn row(kid: &str, activates: i64, retires: Option<i64>) -> KeyRow {
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         KeyRow {
             kid: kid.into(),
             public_key: String::new(),
@@ -379,7 +406,7 @@ mod tests {
     #[test]
     fn the_old_key_signs_until_the_new_one_may_and_verifies_until_it_retires() {
         let rows = [row("old", -1_000, Some(1_000)), row("new", 90, None)];
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         for (seconds, old, new) in [
             (0, KeyStatus::Signing, KeyStatus::Pending),
             (89, KeyStatus::Signing, KeyStatus::Pending),
@@ -389,7 +416,11 @@ mod tests {
         ] {
             let now = at(seconds);
             let signing = signing_row(&rows, now).map(|row| row.kid.as_str());
-            assert_eq!((status(&rows[0], signing, now), status(&rows[1], signing, now)), (old, new), "{seconds}");
+            assert_eq!(
+                (status(&rows[0], signing, now), status(&rows[1], signing, now)),
+                (old, new),
+                "{seconds}"
+            );
         }
     }
 }

@@ -19,6 +19,7 @@ mod handlers;
 mod hashing;
 mod identity;
 mod keys;
+mod known;
 mod mfa;
 mod model;
 mod recovery;
@@ -44,7 +45,7 @@ use shared::{
     sources::Sources,
 };
 
-use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
+use self::{breached::PasswordFilter, federation::Providers, known::Known, mfa::Passkeys};
 
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
@@ -75,6 +76,7 @@ pub struct AuthState {
     sources: Sources,
     sessions: Sessions,
     seen: LastSeen,
+    known: Known,
     signer: Signer,
     verifier: Verifier,
     keys: SigningKeys,
@@ -105,7 +107,8 @@ impl AuthState {
         let signer = Signer::new(keys.ring(), config.tokens.clone(), sources.clone());
         let verifier = Verifier::own(keys.ring(), config.tokens.clone(), sources.clone());
         let seen = LastSeen::default();
-        let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone());
+        let known = Known::default();
+        let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone(), known.clone());
         let sessions = Sessions::new(Arc::new(local)).sharing(redis);
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
@@ -119,6 +122,7 @@ impl AuthState {
             sources,
             sessions,
             seen,
+            known,
             signer,
             verifier,
             keys,

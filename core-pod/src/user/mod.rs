@@ -21,6 +21,7 @@ mod origin;
 mod profile;
 mod realtime;
 mod store;
+mod wording;
 
 use axum::{Router, extract::FromRef};
 use shared::{
@@ -98,7 +99,7 @@ impl UserState {
         Self {
             db,
             sources,
-            authenticator,
+            authenticator: wording::in_our_words(authenticator),
             limiter,
             accounts,
             cipher,

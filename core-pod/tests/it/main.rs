@@ -11,10 +11,13 @@
 
 mod accounts;
 mod audit;
+mod devices;
 mod events;
 mod gdpr;
 mod hostile;
 mod identity;
+mod keys;
+mod lockout;
 mod mfa;
 mod notifications;
 mod oidc;
@@ -23,7 +26,10 @@ mod openid;
 mod passkeys;
 mod pods;
 mod refresh;
+mod revocation;
 mod sessions;
 mod soft_key;
+mod speed;
 mod step_up;
 mod support;
+mod wire;

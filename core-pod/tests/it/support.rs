@@ -23,6 +23,11 @@ use sqlx::PgPool;
 use tower::ServiceExt as _;
 
 pub const PASSWORD: &str = "Passw0rd!";
+/// Replicas of one platform sign with one key.
+pub const ONE_KEY: (&str, &str) = (
+    "JWT_KEYSET",
+    r#"[{"kid":"a","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","use":"sign"}]"#,
+);
 pub const OWN_ORIGIN: &str = "http://localhost:5173";
 
 /// The core pod over one test's database.
@@ -51,6 +56,11 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
+        Self::sharing(pool, settings, Redis::memory())
+    }
+
+    /// Another replica over the same database and this Redis.
+    pub fn sharing(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
         let database = ("DATABASE_URL", "postgres://test@localhost/test");
         let settings = settings
             .iter()
@@ -66,7 +76,7 @@ impl TestApp {
             entropy,
         };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
-        let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
+        let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
         Self {
             pool,
@@ -124,6 +134,16 @@ impl TestApp {
         let reply = self.try_login(email, PASSWORD).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
         Traveller::from(&reply)
+    }
+
+    /// Signs in, or up if there is no such account yet.
+    pub async fn login_or_register(&self, email: &str) -> Traveller {
+        let reply = self.try_login(email, PASSWORD).await;
+        if reply.status == 200 {
+            Traveller::from(&reply)
+        } else {
+            self.register(email).await
+        }
     }
 
     pub async fn try_login(&self, email: &str, password: &str) -> Reply {

@@ -135,8 +135,7 @@ impl KeyEntry {
 
     /// The public part.
     pub fn public(&self) -> Result<Jwk, KeySetError> {
-        let pair =
-            Ed25519KeyPair::from_seed_unchecked(&*self.seed).map_err(|_| KeySetError::Seed(self.kid.clone()))?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).map_err(|_| KeySetError::Seed(self.kid.clone()))?;
         Ok(Jwk {
             kty: "OKP".to_owned(),
             crv: "Ed25519".to_owned(),
