@@ -19,7 +19,7 @@ use tokio::{
 /// A relay before the database of a test.
 pub struct Wire {
     pool: PgPool,
-    round_trips: Arc<AtomicUsize>,
+    statements: Arc<AtomicUsize>,
 }
 
 impl Wire {
@@ -29,8 +29,8 @@ impl Wire {
         let target = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let round_trips = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&round_trips);
+        let statements = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&statements);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(target.clone()).await.unwrap();
@@ -48,18 +48,18 @@ impl Wire {
             .connect_with(options)
             .await
             .unwrap();
-        Self { pool, round_trips }
+        Self { pool, statements }
     }
 
     pub fn pool(&self) -> PgPool {
         self.pool.clone()
     }
 
-    /// How many round trips the work made.
-    pub async fn round_trips(&self, work: impl AsyncFnOnce()) -> usize {
-        let before = self.round_trips.load(Ordering::SeqCst);
+    /// How many statements the work made, each of them one round trip.
+    pub async fn statements(&self, work: impl AsyncFnOnce()) -> usize {
+        let before = self.statements.load(Ordering::SeqCst);
         work().await;
-        self.round_trips.load(Ordering::SeqCst) - before
+        self.statements.load(Ordering::SeqCst) - before
     }
 }
 
@@ -81,8 +81,8 @@ async fn relay(client: TcpStream, server: TcpStream, counted: Arc<AtomicUsize>) 
         if from_client.read_exact(&mut body).await.is_err() {
             return;
         }
-        // a simple query, or the end of an extended one: now the client waits for an answer
-        if matches!(kind[0], b'Q' | b'S') && typed {
+        // a simple query or the execution of a prepared one; the pool's pings are neither
+        if matches!(kind[0], b'Q' | b'E') && typed {
             counted.fetch_add(1, Ordering::SeqCst);
         }
         let mut message = Vec::with_capacity(body.len() + 5);
