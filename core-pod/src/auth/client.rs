@@ -133,6 +133,11 @@ impl Accounts {
         Self(state)
     }
 
+    /// The queue of outgoing mail.
+    pub fn mailer(&self) -> crate::mail::Mailer {
+        self.0.mailer.clone()
+    }
+
     /// The account of this id.
     pub async fn find(&self, user: UserId) -> Result<Option<AccountDetails>, AccountError> {
         Ok(self.find_many(&[user]).await?.pop())

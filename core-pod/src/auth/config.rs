@@ -19,7 +19,7 @@ use shared::{
 
 use super::{
     breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, keys::Configured, mfa::MfaConfig,
-    model::LockoutPolicy,
+    model::LockoutPolicy, recovery::RecoveryConfig,
 };
 
 /// Clients known in development, where nothing is configured.
@@ -198,6 +198,8 @@ pub struct AuthConfig {
     pub breached: BreachedConfig,
     /// Password hashing.
     pub hashing: HashingConfig,
+    /// Password reset, verification, change of address.
+    pub recovery: RecoveryConfig,
     /// Rate limits.
     pub limits: Limits,
     /// Whether cookies carry `Secure`.
@@ -223,6 +225,7 @@ impl AuthConfig {
             lockout: LockoutPolicy::read(reader),
             breached: BreachedConfig::read(reader),
             hashing: HashingConfig::read(reader),
+            recovery: RecoveryConfig::read(reader),
             limits: Limits::read(reader),
             secure_cookies,
             require_first_name: reader.or("AUTH_REQUIRE_FIRST_NAME", true, "whether sign-up needs a first name"),

@@ -36,7 +36,10 @@ use shared::{
 
 pub use consumer::UserEvents;
 
-use crate::auth::{StepUp, client::Accounts};
+use crate::{
+    auth::{StepUp, client::Accounts},
+    mail::Mailer,
+};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +83,7 @@ pub struct UserState {
     authenticator: Authenticator,
     limiter: RateLimiter,
     accounts: Accounts,
+    mailer: Mailer,
     cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
@@ -101,6 +105,7 @@ impl UserState {
             sources,
             authenticator: wording::in_our_words(authenticator),
             limiter,
+            mailer: accounts.mailer(),
             accounts,
             cipher,
             config,

@@ -39,8 +39,8 @@ impl Platform {
         let server = RedisServer::start().await.unwrap();
         let redis = || Redis::connect(&RedisConfig::single(server.url())).unwrap();
         drop(TestApp::start(pool.clone()).await);
-        let here = TestApp::sharing(pool.clone(), &FREE, redis());
-        let there = TestApp::sharing(pool, &FREE, redis());
+        let here = TestApp::over(pool.clone(), &FREE, redis());
+        let there = TestApp::over(pool, &FREE, redis());
         let (business, shutdown) = another_pod_sharing(&there, redis()).await;
         Self {
             here,

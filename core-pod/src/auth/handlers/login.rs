@@ -79,6 +79,7 @@ impl LoginBody {
         (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session. An account with a second factor gets `mfaRequired`, a ticket and no cookies instead", body = Answer<SignedIn>),
         (status = 400, description = "Validation failed"),
         (status = 401, description = "INVALID_CREDENTIALS or ACCOUNT_SUSPENDED"),
+        (status = 403, description = "EMAIL_NOT_VERIFIED, where REQUIRE_EMAIL_VERIFICATION is set"),
         (status = 429, description = "Too many failures"),
         (status = 503, description = "Too many passwords are waiting to be checked"),
     ),
@@ -142,6 +143,9 @@ async fn attempt(
     if account.is_suspended() {
         return Err(suspended());
     }
+    if state.config.recovery.require_verification && !account.is_verified {
+        return Err(unverified());
+    }
     if mfa::is_on(&mut tx, account.id).await? {
         // not a sign-in yet: what was noted of one goes with the transaction
         drop(tx);
@@ -200,6 +204,11 @@ fn outcome_label(outcome: &Result<Outcome, ApiError>) -> &'static str {
 
 fn invalid_credentials() -> ApiError {
     ApiError::unauthenticated("INVALID_CREDENTIALS", "Invalid email or password")
+}
+
+/// 403 after a right password, where `REQUIRE_EMAIL_VERIFICATION` is set. Not a 401: the credentials are right.
+fn unverified() -> ApiError {
+    ApiError::forbidden("Please confirm your email address first").with_code("EMAIL_NOT_VERIFIED")
 }
 
 /// 401 after a right password or refresh token.
