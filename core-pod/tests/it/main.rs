@@ -11,8 +11,8 @@
 
 mod accounts;
 mod audit;
-mod devices;
 mod conformance;
+mod devices;
 mod events;
 mod gateway;
 mod gdpr;
@@ -38,5 +38,5 @@ mod soft_key;
 mod speed;
 mod step_up;
 mod support;
-mod wire;
 mod vr;
+mod wire;
