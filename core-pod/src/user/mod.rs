@@ -22,6 +22,7 @@ mod origin;
 mod profile;
 mod realtime;
 mod store;
+mod wording;
 
 use std::time::Duration;
 
@@ -136,7 +137,7 @@ impl UserState {
             objects,
             db,
             sources,
-            authenticator,
+            authenticator: wording::in_our_words(authenticator),
             limiter,
             mailer: accounts.mailer(),
             accounts,
