@@ -45,6 +45,8 @@ use shared::{
 
 use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use model::Email;
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
