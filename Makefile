@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/dreamscape/target
 
 help: ## What there is to type
 	@printf 'DreamScape Big Pods\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nBuild output goes to %s\n' '$(CARGO_TARGET_DIR)'
 
 run: ## Run the whole platform with nothing configured (Ctrl-C stops it)
