@@ -11,10 +11,13 @@
 
 mod accounts;
 mod audit;
+mod avatar;
 mod conformance;
 mod events;
+mod favorites;
 mod gateway;
 mod gdpr;
+mod history;
 mod hostile;
 mod hostile_sockets;
 mod identity;
@@ -26,6 +29,7 @@ mod openapi;
 mod openid;
 mod passkeys;
 mod pods;
+mod profile;
 mod recovery;
 mod refresh;
 mod sessions;
