@@ -4,6 +4,8 @@
 
 pub mod auth;
 mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod mail;
 mod openapi;
