@@ -12,7 +12,7 @@ use std::{
 use argon2::Block;
 
 /// After so much time without a hash the memory goes back.
-const KEPT: Duration = Duration::from_secs(10);
+const KEPT: Duration = Duration::from_secs(2);
 
 /// The blocks that nobody is hashing in at the moment.
 pub struct Memory {
