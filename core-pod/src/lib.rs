@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod fault;
 mod openapi;
 pub mod user;
 mod workers;
