@@ -27,7 +27,7 @@ use shared::{
 
 pub use config::Config;
 
-use auth::{Auth, AuthState};
+use auth::{Auth, AuthState, client::Accounts};
 use user::{User, UserState};
 
 /// The pod.
@@ -173,6 +173,7 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
+            config.cipher.clone(),
             auth_db.clone(),
             redis.clone(),
             limiter.clone(),
@@ -184,6 +185,8 @@ impl Services {
             user_db.clone(),
             limiter.clone(),
             auth.authenticator(),
+            Accounts::new(auth.clone()),
+            config.cipher.clone(),
             sources.clone(),
         );
         Ok(Self {

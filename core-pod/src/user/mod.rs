@@ -26,6 +26,7 @@ use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
     rate_limit_rule,
@@ -33,6 +34,8 @@ use shared::{
 };
 
 pub use consumer::UserEvents;
+
+use crate::auth::client::Accounts;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +78,8 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    accounts: Accounts,
+    cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
 }
@@ -86,6 +91,8 @@ impl UserState {
         db: Db<User>,
         limiter: RateLimiter,
         authenticator: Authenticator,
+        accounts: Accounts,
+        cipher: Cipher,
         sources: Sources,
     ) -> Self {
         Self {
@@ -93,6 +100,8 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            accounts,
+            cipher,
             config,
             audit: audit::Audit::default(),
         }

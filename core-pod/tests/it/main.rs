@@ -14,6 +14,7 @@ mod audit;
 mod events;
 mod gdpr;
 mod hostile;
+mod identity;
 mod notifications;
 mod openapi;
 mod pods;
