@@ -11,13 +11,16 @@
 
 mod accounts;
 mod audit;
+mod erasure;
 mod events;
+mod exports;
 mod gdpr;
 mod hostile;
 mod identity;
 mod notifications;
 mod openapi;
 mod pods;
+mod privacy_world;
 mod refresh;
 mod sessions;
 mod support;

@@ -76,7 +76,10 @@ pub const TABLES: &[Table] = &[
     table("onboarding_profiles", Export::One("travelOnboarding")),
     Table {
         erase: Erase::Saga("it is the erasure under way, and goes with its end"),
-        ..table("erasures", Export::Nothing("an account that is being erased cannot ask for an export"))
+        ..table(
+            "erasures",
+            Export::Nothing("an account that is being erased cannot ask for an export"),
+        )
     },
 ];
 
@@ -86,7 +89,10 @@ pub async fn rows(conn: &mut PgConnection, table: &Table, order: &str, user: Use
         "select to_jsonb(found) from users.{} as found where user_id = $1 order by {order}",
         table.name
     );
-    let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(sql)).bind(user).fetch_all(conn).await?;
+    let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(user)
+        .fetch_all(conn)
+        .await?;
     Ok(rows.into_iter().map(|row| on_the_wire(row, table.hidden)).collect())
 }
 
@@ -96,7 +102,11 @@ pub async fn delete(conn: &mut PgConnection, table: &Table, user: UserId) -> sql
     let sql = format!(
         "delete from users.{name} where ctid = any (array(select ctid from users.{name} where user_id = $1 limit $2))"
     );
-    let deleted = sqlx::query(AssertSqlSafe(sql)).bind(user).bind(BATCH).execute(conn).await?;
+    let deleted = sqlx::query(AssertSqlSafe(sql))
+        .bind(user)
+        .bind(BATCH)
+        .execute(conn)
+        .await?;
     Ok(deleted.rows_affected())
 }
 

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::{auth::client::AccountError, user::UserState};
 
+pub use steps::user_id_hash;
+
 shared::typed_id! {
     /// An erasure, and later its certificate.
     ErasureId;

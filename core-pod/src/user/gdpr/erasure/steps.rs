@@ -30,7 +30,10 @@ const LISTED: u16 = 500;
 const KEPT: [(&str, &str); 3] = [
     ("payments", "commercial and tax law, 10 years"),
     ("bookings", "claims, 3 years, under a random pseudonym"),
-    ("accessLogs", "accountability of those who had access, 3 years, under the pseudonym of this certificate"),
+    (
+        "accessLogs",
+        "accountability of those who had access, 3 years, under the pseudonym of this certificate",
+    ),
 ];
 
 /// Carries out one step and notes it.
@@ -125,7 +128,11 @@ async fn announce(state: &UserState, job: &Claimed) -> anyhow::Result<()> {
     if !store::note_step(&mut tx, job.id, Step::Announce.as_str(), &json!({}), now).await? {
         return Ok(());
     }
-    let reason = if job.origin == "admin" { "admin_action" } else { "user_request" };
+    let reason = if job.origin == "admin" {
+        "admin_action"
+    } else {
+        "user_request"
+    };
     outbox::append::<User>(&mut tx, &[events::user_deleted(&state.sources, job.user, reason)]).await?;
     if let Some(sealed) = &job.contact {
         let plain = state.cipher.open(&contact_context(job.user), sealed)?;

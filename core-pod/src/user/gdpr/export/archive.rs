@@ -29,9 +29,7 @@ pub fn seal(cipher: &Cipher, id: RequestId, plain: &[u8]) -> Result<Bytes, Crypt
     let count = plain.len().div_ceil(PIECE).max(1);
     for place in 0..count {
         let start = place * PIECE;
-        let piece = plain
-            .get(start..(start + PIECE).min(plain.len()))
-            .unwrap_or_default();
+        let piece = plain.get(start..(start + PIECE).min(plain.len())).unwrap_or_default();
         let is_last = place + 1 == count;
         let body = cipher.seal(&context(id, place, is_last), piece)?;
         let length = u32::try_from(body.len()).map_err(|_| CryptoError::Seal)?;

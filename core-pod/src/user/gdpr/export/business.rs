@@ -55,6 +55,9 @@ pub const VIEWS: [View; 3] = [
 pub async fn rows(conn: &mut PgConnection, view: &View, user: UserId) -> sqlx::Result<Vec<Value>> {
     let View { name, order, .. } = view;
     let sql = format!("select to_jsonb(found) from {name} as found where user_id = $1 order by {order}, id");
-    let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(sql)).bind(user).fetch_all(conn).await?;
+    let rows: Vec<Value> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(user)
+        .fetch_all(conn)
+        .await?;
     Ok(rows.into_iter().map(|row| on_the_wire(row, view.hidden)).collect())
 }

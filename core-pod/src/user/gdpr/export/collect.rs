@@ -4,10 +4,7 @@
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use shared::{
-    id::UserId,
-    sources::{iso_millis},
-};
+use shared::{id::UserId, sources::iso_millis};
 use sqlx::PgConnection;
 
 use super::business;
@@ -33,7 +30,10 @@ pub async fn everything(state: &UserState, job: &Claimed, account: &AccountDetai
     let mut content = Map::new();
     content.insert("user".to_owned(), identity(account));
     content.insert("sessions".to_owned(), sessions(&state.accounts, user).await?);
-    content.insert("securityEvents".to_owned(), security_events(&state.accounts, user).await?);
+    content.insert(
+        "securityEvents".to_owned(),
+        security_events(&state.accounts, user).await?,
+    );
 
     // one snapshot for all tables, so that the parts agree
     let mut tx = state.db.begin().await?;

@@ -153,7 +153,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_an_hour() {
-        let seconds: Vec<_> = [1, 2, 3, 9, 1_000, i32::MAX].map(|attempt| pause(attempt).num_seconds()).into();
+        let seconds: Vec<_> = [1, 2, 3, 9, 1_000, i32::MAX]
+            .map(|attempt| pause(attempt).num_seconds())
+            .into();
         assert_eq!(seconds, [15, 30, 60, 3_600, 3_600, 3_600]);
     }
 }

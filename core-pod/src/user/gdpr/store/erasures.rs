@@ -8,10 +8,7 @@ use shared::id::UserId;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::user::gdpr::{
-    erasure::ErasureId,
-    model::RequestId,
-};
+use crate::user::gdpr::{erasure::ErasureId, model::RequestId};
 
 /// An erasure to begin.
 pub struct NewErasure<'a> {

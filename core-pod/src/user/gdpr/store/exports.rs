@@ -51,12 +51,7 @@ pub async fn claim(
 }
 
 /// The export is stored. False: this attempt is not the last one any more, or the request is gone.
-pub async fn complete(
-    conn: &mut PgConnection,
-    job: &Claimed,
-    object: &str,
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+pub async fn complete(conn: &mut PgConnection, job: &Claimed, object: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update users.gdpr_requests
          set status = 'COMPLETED', completed_at = $3, export_object = $4, next_attempt_at = null
