@@ -18,7 +18,7 @@ use shared::{
     redis::RedisConfig,
 };
 
-use crate::{auth::AuthConfig, user::UserConfig};
+use crate::{auth::AuthConfig, mail::MailConfig, user::UserConfig};
 
 /// Everything the pod is told.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub struct Config {
     pub user: UserConfig,
     /// Its database.
     pub user_database: DatabaseConfig,
+    /// The mail service.
+    pub mail: MailConfig,
+    /// Its database.
+    pub mail_database: DatabaseConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -61,6 +65,8 @@ impl Config {
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),
             user_database: DatabaseConfig::read(reader, "USER"),
+            mail: MailConfig::read(reader, &http.cors_origins),
+            mail_database: DatabaseConfig::read(reader, "MAIL"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),

@@ -5,6 +5,7 @@
 pub mod auth;
 mod config;
 pub mod fault;
+pub mod mail;
 mod openapi;
 pub mod user;
 mod workers;
@@ -28,6 +29,7 @@ use shared::{
 pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
+use mail::{Mail, MailService};
 use user::{User, UserState};
 
 /// The pod.
@@ -64,8 +66,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth
-        vec![auth::migrations(), user::migrations()]
+        // the user service reads a view of auth, the mail service views of both
+        vec![auth::migrations(), user::migrations(), mail::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
@@ -106,8 +108,11 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user
-                    .wrap(user::router(&services.user).merge(own_health("/api/v1/users/health", health.user))),
+                kits.user.wrap(
+                    user::router(&services.user)
+                        .merge(own_health("/api/v1/users/health", health.user))
+                        .merge(services.mail.development_router()),
+                ),
             )
             .run(public, pod_health)
             .await;
@@ -146,8 +151,11 @@ pub struct Services {
     pub auth: AuthState,
     /// The user service.
     pub user: UserState,
+    /// The mail service.
+    pub mail: MailService,
     auth_db: Db<Auth>,
     user_db: Db<User>,
+    mail_db: Db<Mail>,
     redis: Redis,
     limiter: limit::RateLimiter,
     sources: Sources,
@@ -159,10 +167,11 @@ impl Services {
         let redis = Redis::connect(&config.redis)?;
         let auth_db = Db::connect_lazy(&config.auth_database);
         let user_db = Db::connect_lazy(&config.user_database);
-        Self::over(config, auth_db, user_db, redis, sources)
+        let mail_db = Db::connect_lazy(&config.mail_database);
+        Self::wire(config, auth_db, user_db, mail_db, redis, sources)
     }
 
-    /// Over given back ends, for tests.
+    /// Over given back ends, for tests: mail shares the pool of auth.
     pub fn over(
         config: &Config,
         auth_db: Db<Auth>,
@@ -170,15 +179,31 @@ impl Services {
         redis: Redis,
         sources: Sources,
     ) -> anyhow::Result<Self> {
+        let mail_db = Db::new(auth_db.pool().clone());
+        Self::wire(config, auth_db, user_db, mail_db, redis, sources)
+    }
+
+    fn wire(
+        config: &Config,
+        auth_db: Db<Auth>,
+        user_db: Db<User>,
+        mail_db: Db<Mail>,
+        redis: Redis,
+        sources: Sources,
+    ) -> anyhow::Result<Self> {
+        let mail = MailService::new(config.mail.clone(), mail_db.clone(), &config.cipher, sources.clone())?;
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
-            config.cipher.clone(),
-            auth_db.clone(),
-            redis.clone(),
-            limiter.clone(),
+            auth::BackEnds {
+                db: auth_db.clone(),
+                redis: redis.clone(),
+                limiter: limiter.clone(),
+                cipher: config.cipher.clone(),
+                mailer: mail.mailer(),
+                sources: sources.clone(),
+            },
             &config.http.cors_origins,
-            sources.clone(),
         )?;
         let user = UserState::new(
             config.user,
@@ -192,8 +217,10 @@ impl Services {
         Ok(Self {
             auth,
             user,
+            mail,
             auth_db,
             user_db,
+            mail_db,
             redis,
             limiter,
             sources,
@@ -203,16 +230,21 @@ impl Services {
     /// Both services behind one router, as on the public listener.
     pub fn router(&self, http: &HttpConfig) -> Router {
         let kits = Kits::new(http);
-        let merged = kits
-            .auth
-            .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user::router(&self.user)));
+        let merged = kits.auth.routes(auth::router(&self.auth)).merge(
+            kits.user
+                .routes(user::router(&self.user).merge(self.mail.development_router())),
+        );
         kits.auth.front(merged)
     }
 
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
+    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
+        auth::answer_requests(&self.auth).await
     }
 
     /// Writes the entries of the log of accesses that wait, as its worker does.

@@ -22,6 +22,7 @@ use super::{
     Auth, AuthState,
     events::{self, Reason},
     identity,
+    mfa::StepUp,
     security::{self, SecurityEvent, kind},
     sessions, store,
 };
@@ -131,6 +132,16 @@ impl Accounts {
     /// Over the auth service.
     pub fn new(state: AuthState) -> Self {
         Self(state)
+    }
+
+    /// The queue of outgoing mail.
+    pub fn mailer(&self) -> crate::mail::Mailer {
+        self.0.mailer.clone()
+    }
+
+    /// Whether a caller's proof is recent enough for what they want.
+    pub fn step_up(&self) -> StepUp {
+        self.0.step_up()
     }
 
     /// The account of this id.

@@ -16,7 +16,10 @@ use shared::{
     sources::Sources,
 };
 
-use super::{breached::BreachedConfig, hashing::HashingConfig, model::LockoutPolicy};
+use super::{
+    breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, mfa::MfaConfig, model::LockoutPolicy,
+    recovery::RecoveryConfig,
+};
 
 /// Clients known in development, where nothing is configured.
 const DEVELOPMENT_CLIENTS: [&str; 2] = ["business-pod", "experience-pod"];
@@ -194,12 +197,18 @@ pub struct AuthConfig {
     pub breached: BreachedConfig,
     /// Password hashing.
     pub hashing: HashingConfig,
+    /// Password reset, verification, change of address.
+    pub recovery: RecoveryConfig,
     /// Rate limits.
     pub limits: Limits,
     /// Whether cookies carry `Secure`.
     pub secure_cookies: bool,
     /// Whether sign-up needs a first name.
     pub require_first_name: bool,
+    /// Second factors, passkeys and step-up.
+    pub second_factor: MfaConfig,
+    /// Providers to sign in with.
+    pub oidc: OidcConfig,
     /// Pods that may ask for service tokens, by id.
     pub clients: BTreeMap<String, ServiceClient>,
     keys: KeySettings,
@@ -215,9 +224,12 @@ impl AuthConfig {
             lockout: LockoutPolicy::read(reader),
             breached: BreachedConfig::read(reader),
             hashing: HashingConfig::read(reader),
+            recovery: RecoveryConfig::read(reader),
             limits: Limits::read(reader),
             secure_cookies,
             require_first_name: reader.or("AUTH_REQUIRE_FIRST_NAME", true, "whether sign-up needs a first name"),
+            second_factor: MfaConfig::read(reader),
+            oidc: OidcConfig::read(reader),
             clients: read_clients(reader),
             keys: KeySettings::read(reader),
         }

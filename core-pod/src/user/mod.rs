@@ -35,7 +35,10 @@ use shared::{
 
 pub use consumer::UserEvents;
 
-use crate::auth::client::Accounts;
+use crate::{
+    auth::{StepUp, client::Accounts},
+    mail::Mailer,
+};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +82,7 @@ pub struct UserState {
     authenticator: Authenticator,
     limiter: RateLimiter,
     accounts: Accounts,
+    mailer: Mailer,
     cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
@@ -100,6 +104,7 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            mailer: accounts.mailer(),
             accounts,
             cipher,
             config,
@@ -110,6 +115,13 @@ impl UserState {
     /// The queue of the log of accesses.
     pub fn audit(&self) -> &audit::Audit {
         &self.audit
+    }
+}
+
+/// For handlers that want a recent proof: `RecentlyAuthenticated`.
+impl FromRef<UserState> for StepUp {
+    fn from_ref(state: &UserState) -> Self {
+        state.accounts.step_up()
     }
 }
 
