@@ -14,6 +14,7 @@ use shared::{
         HttpConfig,
         limit::{LimitConfig, Rule},
     },
+    objects::ObjectConfig,
     rate_limit_rule,
     redis::RedisConfig,
 };
@@ -41,6 +42,8 @@ pub struct Config {
     pub mail: MailConfig,
     /// Its database.
     pub mail_database: DatabaseConfig,
+    /// Pictures and exports.
+    pub objects: ObjectConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -67,6 +70,7 @@ impl Config {
             user_database: DatabaseConfig::read(reader, "USER"),
             mail: MailConfig::read(reader, &http.cors_origins),
             mail_database: DatabaseConfig::read(reader, "MAIL"),
+            objects: ObjectConfig::read(reader),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),

@@ -20,6 +20,7 @@ use shared::{
     health::{self, Check, Health},
     http::{HttpConfig, Kit, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -30,7 +31,7 @@ pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
 use mail::{Mail, MailService};
-use user::{User, UserState};
+use user::{Backends, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +94,7 @@ impl Pod for CorePod {
         let local = kits
             .auth
             .routes(auth::router(&services.auth))
-            .merge(kits.user.routes(user::router(&services.user)))
+            .merge(kits.user_routes(&services.user, Router::new()))
             .merge(kit.routes(health::routes(pod_health.clone())))
             .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
             .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
@@ -108,10 +109,11 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user.wrap(
-                    user::router(&services.user)
-                        .merge(own_health("/api/v1/users/health", health.user))
-                        .merge(services.mail.development_router()),
+                kits.user.front(
+                    kits.user_routes(
+                        &services.user,
+                        own_health("/api/v1/users/health", health.user).merge(services.mail.development_router()),
+                    ),
                 ),
             )
             .run(public, pod_health)
@@ -131,6 +133,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -139,8 +142,15 @@ impl Kits {
         let user = Kit::new("user-service", http, None).no_store();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
         }
+    }
+
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        routes.merge(self.uploads.routes(user::uploads(state)))
     }
 }
 
@@ -205,15 +215,16 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
-            limiter.clone(),
-            auth.authenticator(),
-            Accounts::new(auth.clone()),
-            config.cipher.clone(),
-            sources.clone(),
-        );
+        let backends = Backends {
+            db: user_db.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            objects: ObjectStore::new(&config.objects),
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, backends);
         Ok(Self {
             auth,
             user,
@@ -230,10 +241,10 @@ impl Services {
     /// Both services behind one router, as on the public listener.
     pub fn router(&self, http: &HttpConfig) -> Router {
         let kits = Kits::new(http);
-        let merged = kits.auth.routes(auth::router(&self.auth)).merge(
-            kits.user
-                .routes(user::router(&self.user).merge(self.mail.development_router())),
-        );
+        let merged = kits
+            .auth
+            .routes(auth::router(&self.auth))
+            .merge(kits.user_routes(&self.user, self.mail.development_router()));
         kits.auth.front(merged)
     }
 
@@ -247,6 +258,11 @@ impl Services {
         auth::answer_requests(&self.auth).await
     }
 
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
+    }
+
     /// Writes the entries of the log of accesses that wait, as its worker does.
     pub async fn flush_audit(&self) -> sqlx::Result<usize> {
         self.user.audit().flush(&self.user_db).await
@@ -257,6 +273,7 @@ impl Services {
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),

@@ -51,10 +51,18 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
-        let database = ("DATABASE_URL", "postgres://test@localhost/test");
+        // no test reaches an object store unless it starts one and says where it is
+        let defaults = [
+            ("DATABASE_URL", "postgres://test@localhost/test"),
+            ("S3_ENDPOINT", "http://127.0.0.1:9"),
+            ("S3_ACCESS_KEY", "access"),
+            ("S3_SECRET_KEY", "secret"),
+        ];
+        let given: Vec<_> = settings.iter().map(|(name, _)| *name).collect();
+        let missing = defaults.iter().filter(|(name, _)| !given.contains(name));
         let settings = settings
             .iter()
-            .chain([&database])
+            .chain(missing)
             .map(|(name, value)| ((*name).into(), (*value).into()));
         let mut reader = Reader::from_pairs(settings);
         let config = Config::read(&mut reader);
@@ -96,6 +104,14 @@ impl TestApp {
 
     pub fn post(&self, path: &str) -> Call {
         self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
     }
 
     pub fn patch(&self, path: &str) -> Call {
@@ -219,6 +235,12 @@ impl Call {
         self
     }
 
+    /// The body alone; an error where it breaks off.
+    pub async fn try_bytes(self) -> Result<axum::body::Bytes, axum::Error> {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
     pub async fn send(self) -> Reply {
         let response = self.router.oneshot(self.request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -228,6 +250,7 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            bytes,
         }
     }
 }
@@ -237,7 +260,10 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The body as JSON, null if it is none.
     pub body: Value,
+    /// The body as it came.
+    pub bytes: axum::body::Bytes,
 }
 
 impl Reply {
