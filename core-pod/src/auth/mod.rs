@@ -48,7 +48,7 @@ use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
-pub use mfa::{RecentlyAuthenticated, StepUp};
+pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};
 pub use recovery::{EmailChange, RecoveryConfig, answer_requests, keep_answering};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};

@@ -547,6 +547,7 @@ async fn where_it_is_required_nobody_signs_in_before_the_address_is_confirmed(po
 async fn not_me_ends_the_session_the_mail_is_about_and_no_other(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let ada = app.register(ADA).await;
+    app.advance(1);
     let stranger = app.login(ADA).await;
     let session: String =
         sqlx::query_scalar("select id::text from auth.sessions order by created_at desc, id desc limit 1")

@@ -139,7 +139,7 @@ async fn attempt(
         ip_address: &ip_address,
         user_agent: user_agent.as_deref(),
     };
-    let (mut tx, account, hash) = prove(state, sign_in, &origin).await?;
+    let (mut tx, account, stored) = prove(state, sign_in, &origin).await?;
     if account.is_suspended() {
         return Err(suspended());
     }
@@ -149,7 +149,17 @@ async fn attempt(
     if mfa::is_on(&mut tx, account.id).await? {
         // not a sign-in yet: what was noted of one goes with the transaction
         drop(tx);
-        let challenge = mfa::challenge(state, account.id, Proof::Password, &hash, sign_in.remember_me, address);
+        let Proven {
+            user,
+            mut hash,
+            upgraded,
+        } = stored;
+        if let Some(upgraded) = upgraded
+            && store::replace_hash(state.db.pool(), user, &hash, &upgraded).await?
+        {
+            hash = upgraded;
+        }
+        let challenge = mfa::challenge(state, user, Proof::Password, &hash, sign_in.remember_me, address);
         return challenge.await.map(Outcome::Challenged);
     }
     let occasion = Occasion::SignIn {
@@ -162,19 +172,20 @@ async fn attempt(
     Ok(Outcome::SignedIn(Box::new(account), Box::new(opened)))
 }
 
-/// Checks the password and opens the transaction that accepts it; gives the hash that was checked as well. A sign-in at the same time may have replaced an outdated
+/// Checks the password and opens the transaction that accepts it; gives what was checked as well. A sign-in at the same time may have replaced an outdated
 /// hash in between; then the new one is checked.
 async fn prove(
     state: &AuthState,
     sign_in: &SignIn<'_>,
     origin: &Origin<'_>,
-) -> Result<(Transaction<'static, Postgres>, Account, String), ApiError> {
+) -> Result<(Transaction<'static, Postgres>, Account, Proven), ApiError> {
     loop {
         let proven = credentials::check(state, &sign_in.email, sign_in.password, origin).await?;
-        let Proven { user, hash, upgraded } = proven.ok_or_else(invalid_credentials)?;
+        let proven = proven.ok_or_else(invalid_credentials)?;
+        let upgraded = proven.upgraded.as_deref();
         let mut tx = state.db.begin().await?;
-        match store::note_login(&mut tx, user, &hash, upgraded.as_deref(), state.sources.now()).await? {
-            Some(account) => return Ok((tx, account, hash)),
+        match store::note_login(&mut tx, proven.user, &proven.hash, upgraded, state.sources.now()).await? {
+            Some(account) => return Ok((tx, account, proven)),
             None if upgraded.is_some() => {}
             None => return Err(invalid_credentials()),
         }

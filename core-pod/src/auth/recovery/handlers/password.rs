@@ -68,8 +68,8 @@ pub async fn reset_password(
 
     let (user, now, caller) = (found.user, state.sources.now(), Caller::new(address, &headers));
     let mut tx = state.db.begin().await?;
-    let used = claim(&mut tx, &state, token, &[Purpose::ResetPassword]).await?;
-    let proven = used.about.email.as_deref().and_then(Email::parse);
+    let redeemed = claim(&mut tx, &state, token, &[Purpose::ResetPassword]).await?;
+    let proven = redeemed.about.email.as_deref().and_then(Email::parse);
     let proven = proven.as_ref().map(Email::as_str);
     if !store::reset_password(&mut tx, user, &hash, proven, now).await? {
         return Err(void());
