@@ -109,12 +109,10 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user.front(
-                    kits.user_routes(
-                        &services.user,
-                        own_health("/api/v1/users/health", health.user).merge(services.mail.development_router()),
-                    ),
-                ),
+                kits.user.front(kits.user_routes(
+                    &services.user,
+                    own_health("/api/v1/users/health", health.user).merge(services.mail.development_router()),
+                )),
             )
             .run(public, pod_health)
             .await;

@@ -196,10 +196,9 @@ async fn workers_at_the_same_time_erase_each_account_once(pool: PgPool) {
     }
     world.app.advance(31 * DAY);
     let state = &world.app.services.user;
-    futures_util::future::join_all((0..6).map(|_| erasure::begin_due(state)))
-        .await
-        .into_iter()
-        .for_each(|begun| drop(begun.unwrap()));
+    for begun in futures_util::future::join_all((0..6).map(|_| erasure::begin_due(state))).await {
+        begun.unwrap();
+    }
     let outcomes = futures_util::future::join_all((0..6).map(|_| erasure::run_one(state, None))).await;
     let done = outcomes
         .into_iter()

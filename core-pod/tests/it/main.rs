@@ -11,12 +11,10 @@
 
 mod accounts;
 mod audit;
+mod avatar;
 mod erasure;
 mod events;
 mod exports;
-mod avatar;
-mod events;
-mod events;
 mod favorites;
 mod gdpr;
 mod history;
@@ -31,8 +29,8 @@ mod openid;
 mod passkeys;
 mod pods;
 mod privacy_world;
-mod recovery;
 mod profile;
+mod recovery;
 mod refresh;
 mod sessions;
 mod smtp_peer;

@@ -73,7 +73,6 @@ pub const TABLES: &[Table] = &[
     table("analytics", Export::Rows("analytics", "occurred_at")),
     table("favorites", Export::Rows("favorites", "created_at")),
     table("history", Export::Rows("history", "created_at")),
-    table("onboarding_profiles", Export::One("travelOnboarding")),
     Table {
         erase: Erase::Saga("it is the erasure under way, and goes with its end"),
         ..table(

@@ -15,7 +15,6 @@ use crate::user::gdpr::model::{GdprRequest, RequestId, RequestStatus, RequestTyp
 pub struct Claimed {
     pub id: RequestId,
     pub user: UserId,
-    pub requested_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     /// Which attempt this is.
     pub attempts: i32,
@@ -41,7 +40,7 @@ pub async fn claim(
                limit 1
                for update skip locked
            )
-           returning id as "id: RequestId", user_id as "user: UserId", requested_at, expires_at, attempts"#,
+           returning id as "id: RequestId", user_id as "user: UserId", expires_at, attempts"#,
         only.map(|id| id.0) as Option<Uuid>,
         now,
         lease,
