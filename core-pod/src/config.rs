@@ -2,24 +2,18 @@
 //!
 //! contract: core §12
 
-use std::time::Duration;
-
 use shared::{
     config::{Environment, Reader},
     crypto::Cipher,
     db::DatabaseConfig,
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
-    http::{
-        HttpConfig,
-        limit::{LimitConfig, Rule},
-    },
+    http::{HttpConfig, limit::LimitConfig},
     objects::ObjectConfig,
-    rate_limit_rule,
     redis::RedisConfig,
 };
 
-use crate::{auth::AuthConfig, mail::MailConfig, user::UserConfig};
+use crate::{auth::AuthConfig, gateway::GatewaySettings, mail::MailConfig, user::UserConfig};
 
 /// Everything the pod is told.
 #[derive(Debug)]
@@ -52,15 +46,14 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// Where the services of the other pods are.
     pub gateway: GatewayConfig,
-    /// What one address may ask of the other pods' services through this one (core §1.10).
-    pub gateway_rule: Rule,
+    /// What the gateway does itself: limits of the public listener, PINs.
+    pub edge: GatewaySettings,
 }
 
 impl Config {
     /// Reads all settings.
     pub fn read(reader: &mut Reader) -> Self {
         let http = HttpConfig::read(reader);
-        let gateway_rule = Rule::new("gateway", 1_000, Duration::from_mins(1));
         Self {
             environment: reader.environment(),
             cipher: Cipher::read(reader),
@@ -74,8 +67,8 @@ impl Config {
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),
-            gateway: GatewayConfig::read(reader, &[Target::Auth, Target::User]),
-            gateway_rule: rate_limit_rule!(reader, "GATEWAY", gateway_rule),
+            gateway: GatewayConfig::read(reader, &[Target::Auth, Target::User, Target::Core]),
+            edge: GatewaySettings::read(reader, &http.cors_origins),
             http,
         }
     }

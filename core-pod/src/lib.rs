@@ -5,6 +5,7 @@
 pub mod auth;
 mod config;
 pub mod fault;
+pub mod gateway;
 pub mod mail;
 mod openapi;
 pub mod user;
@@ -18,7 +19,7 @@ use shared::{
     db::{Db, migrate::Migrations},
     gateway::Gateway,
     health::{self, Check, Health},
-    http::{HttpConfig, Kit, limit},
+    http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
     objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
@@ -30,6 +31,7 @@ use shared::{
 pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
+use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
 use user::{Backends, User, UserState};
 
@@ -67,8 +69,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth, the mail service views of both
-        vec![auth::migrations(), user::migrations(), mail::migrations()]
+        // the user service reads a view of auth; its health, asked last, also vouches for the queue of mail
+        vec![auth::migrations(), mail::migrations(), user::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
@@ -79,42 +81,24 @@ impl Pod for CorePod {
         let services = Services::build(&config, Sources::system())?;
         workers::start(&config, &services, &tasks)?;
 
-        let environment = config.environment_name();
-        let health = services.health(environment, &tasks);
-        let gateway = Gateway::new(config.gateway, config.http.trusted_proxies.clone(), tasks.clone());
-        gateway.start_probes();
-        let gateway_health = gateway.health().in_process(Self::NAME, environment, &tasks);
-        let parts = vec![gateway_health, health.auth.clone(), health.user.clone()];
-        let pod_health = Health::of_pod(Self::NAME, "Core Pod", parts).in_process(Self::NAME, environment, &tasks);
-
-        let limiter = services.limiter.clone();
-        let admission = limit::ListenerLimit::new(limiter, config.gateway_rule, limit::Subject::Address);
-        let kit = Kit::new("gateway", &config.http, Some(Arc::new(admission.with_legacy_headers())));
+        let public = services.public(&config, &tasks);
+        public.proxy.start_probes();
         let kits = Kits::new(&config.http);
-        let local = kits
-            .auth
-            .routes(auth::router(&services.auth))
-            .merge(kits.user_routes(&services.user, Router::new()))
-            .merge(kit.routes(health::routes(pod_health.clone())))
-            .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
-            .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
-        let remote = kit.clone().proxying().routes(gateway.router());
-        let public = kit.front_of_gateway(local, remote);
-
+        let ServiceHealth { auth, user } = public.services;
         Server::new(listeners, &tasks)
             .service(
                 "auth",
                 kits.auth
-                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", health.auth))),
+                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", auth))),
             )
             .service(
                 "user",
                 kits.user.front(kits.user_routes(
                     &services.user,
-                    own_health("/api/v1/users/health", health.user).merge(services.mail.development_router()),
+                    own_health("/api/v1/users/health", user).merge(services.mail.development_router()),
                 )),
             )
-            .run(public, pod_health)
+            .run(public.router, public.health)
             .await;
         Ok(())
     }
@@ -166,7 +150,20 @@ pub struct Services {
     mail_db: Db<Mail>,
     redis: Redis,
     limiter: limit::RateLimiter,
+    gateway: GatewayState,
     sources: Sources,
+}
+
+/// The public listener: all services of the pod, the gateway's own routes, and the way to the other pods.
+#[derive(Debug)]
+pub struct Public {
+    /// Everything.
+    pub router: Router,
+    /// The health of the pod (core §6.4).
+    pub health: Health,
+    /// The proxy; it watches the other pods once told to.
+    pub proxy: Gateway,
+    services: ServiceHealth,
 }
 
 impl Services {
@@ -223,6 +220,13 @@ impl Services {
             sources: sources.clone(),
         };
         let user = UserState::new(config.user, backends);
+        let gateway = GatewayState::new(
+            config.edge.clone(),
+            redis.clone(),
+            limiter.clone(),
+            &config.http.cors_origins,
+            sources.clone(),
+        );
         Ok(Self {
             auth,
             user,
@@ -232,6 +236,7 @@ impl Services {
             mail_db,
             redis,
             limiter,
+            gateway,
             sources,
         })
     }
@@ -239,11 +244,66 @@ impl Services {
     /// Both services behind one router, as on the public listener.
     pub fn router(&self, http: &HttpConfig) -> Router {
         let kits = Kits::new(http);
+        let (pages, headsets) = gateway::routers(&self.gateway);
+        let kit = Kit::new("gateway", http, None);
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user_routes(&self.user, self.mail.development_router()));
+            .merge(kits.user_routes(&self.user, self.mail.development_router()))
+            .merge(kit.routes(pages))
+            .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
+    }
+
+    /// The public listener with its limits, over the services of this process and the proxy to the others.
+    pub fn public(&self, config: &Config, tasks: &Tasks) -> Public {
+        let environment = config.environment_name();
+        let services = self.health(environment, tasks);
+        let proxies = config.http.trusted_proxies.clone();
+        let proxy = Gateway::checking(config.gateway.clone(), proxies, self.auth.verifier(), tasks.clone());
+        let parts = vec![
+            proxy.health().in_process(CorePod::NAME, environment, tasks),
+            services.auth.clone(),
+            services.user.clone(),
+        ];
+        let told = proxy.clone();
+        let health = Health::of_pod(CorePod::NAME, "Core Pod", parts)
+            .in_process(CorePod::NAME, environment, tasks)
+            .with_more(move |report| told.report_dependencies(report));
+
+        let rules = config.edge.edge;
+        let limit = |bucket| -> Arc<dyn Admission> {
+            let services = self.auth.authenticator();
+            Arc::new(EdgeLimit::new(self.limiter.clone(), rules.listener, bucket, services))
+        };
+        let kits = Kits::new(&config.http);
+        let auth = kits.auth.with_admission(limit(rules.auth));
+        let user = kits.user.with_admission(limit(rules.api));
+        let uploads = kits.uploads.with_admission(limit(rules.api));
+        let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
+        let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
+        let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
+        let own = self
+            .gateway
+            .clone()
+            .beside(vec![services.auth.clone(), services.user.clone()], &proxy);
+        let (pages, headsets) = gateway::routers(&own);
+        let local = auth
+            .routes(auth::router(&self.auth))
+            .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(uploads.routes(user::uploads(&self.user)))
+            .merge(kit.routes(pages))
+            .merge(kit.clone().no_store().routes(headsets))
+            .merge(kit.routes(health::routes(health.clone())))
+            .merge(kit.routes(health::alias("/api/v1/auth/health", services.auth.clone())))
+            .merge(kit.routes(health::alias("/api/v1/users/health", services.user.clone())));
+        let remote = kit.clone().proxying().routes(proxy.router());
+        Public {
+            router: kit.front_of_gateway(local, remote),
+            health,
+            proxy,
+            services,
+        }
     }
 
     /// Deletes sessions that ended long ago, as the hourly job does.
@@ -279,6 +339,7 @@ impl Services {
     }
 }
 
+#[derive(Debug)]
 struct ServiceHealth {
     auth: Health,
     user: Health,

@@ -158,6 +158,11 @@ impl AuthState {
         })
     }
 
+    /// For the gateway, which refuses tokens that are obviously no good before it asks another pod.
+    pub fn verifier(&self) -> Verifier {
+        self.verifier.clone()
+    }
+
     /// Sessions in use, not written down yet.
     pub fn last_seen(&self) -> LastSeen {
         self.seen.clone()

@@ -37,6 +37,7 @@ pub use queue::{Mailer, NewMail};
 #[cfg(feature = "embedded")]
 pub use transport::Mailbox;
 pub use transport::{Outgoing, SendError, Transport};
+pub use unsubscribe::Links as UnsubscribeLinks;
 pub use worker::Worker;
 
 /// Where mail programs post to end marketing mail; the token follows.

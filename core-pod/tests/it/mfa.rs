@@ -379,6 +379,18 @@ async fn a_recovery_code_is_good_once_and_its_use_is_noted(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(left, json!({ "left": 9 }));
+    while app.services.mail.worker().run_once().await.unwrap() > 0 {}
+    let mails = app.services.mail.mailbox().unwrap().mails();
+    let told: Vec<_> = mails
+        .iter()
+        .filter(|mail| mail.template == "recovery-code-used")
+        .collect();
+    assert_eq!(told.len(), 1, "the owner is told by mail, once");
+    assert!(
+        told[0].to == "ada@example.com" && told[0].text.contains("Codes restants : 9"),
+        "{}",
+        told[0].text
+    );
 }
 
 #[sqlx::test(migrations = false)]

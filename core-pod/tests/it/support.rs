@@ -30,6 +30,7 @@ pub struct TestApp {
     pub pool: PgPool,
     pub clock: Arc<FixedClock>,
     pub services: Services,
+    pub config: Config,
     pub router: Router,
 }
 
@@ -51,6 +52,11 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
+        Self::over(pool, settings, Redis::memory())
+    }
+
+    /// The same with this Redis.
+    pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
         // no test reaches an object store unless it starts one and says where it is
         let defaults = [
             ("DATABASE_URL", "postgres://test@localhost/test"),
@@ -74,14 +80,22 @@ impl TestApp {
             entropy,
         };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
-        let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
+        let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
         Self {
             pool,
             clock,
             services,
+            config,
             router,
         }
+    }
+
+    /// The same behind the public listener: limits, hidden paths, the gateway's own routes, the way to the other pods.
+    pub fn at_the_edge(mut self) -> Self {
+        let tasks = shared::lifecycle::Tasks::new(shared::lifecycle::Shutdown::new());
+        self.router = self.services.public(&self.config, &tasks).router;
+        self
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -242,7 +256,9 @@ impl Call {
     }
 
     pub async fn send(self) -> Reply {
+        let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();
+        crate::conformance::record(&method, &path, response.status());
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -250,6 +266,7 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes,
         }
     }
@@ -264,6 +281,7 @@ pub struct Reply {
     pub body: Value,
     /// The body as it came.
     pub bytes: axum::body::Bytes,
+    pub text: String,
 }
 
 impl Reply {
