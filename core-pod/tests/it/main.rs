@@ -12,12 +12,11 @@
 mod accounts;
 mod audit;
 mod avatar;
+mod conformance;
 mod erasure;
 mod events;
 mod exports;
 mod favorites;
-mod conformance;
-mod events;
 mod gateway;
 mod gdpr;
 mod history;
