@@ -33,7 +33,7 @@ pub use config::Config;
 use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
-use user::{Backends, User, UserState};
+use user::{User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +210,7 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let backends = Backends {
+        let back_ends = user::BackEnds {
             db: user_db.clone(),
             limiter: limiter.clone(),
             authenticator: auth.authenticator(),
@@ -219,7 +219,7 @@ impl Services {
             objects: ObjectStore::new(&config.objects),
             sources: sources.clone(),
         };
-        let user = UserState::new(config.user, backends);
+        let user = UserState::new(config.user, back_ends);
         let gateway = GatewayState::new(
             config.edge.clone(),
             redis.clone(),
@@ -311,14 +311,14 @@ impl Services {
         auth::purge_sessions(&self.auth_db, &self.sources).await
     }
 
-    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
-    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
-        auth::answer_requests(&self.auth).await
-    }
-
     /// Removes objects that nothing refers to any more, as the job of every minute does.
     pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
         self.user.sweep_objects().await
+    }
+
+    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
+    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
+        auth::answer_requests(&self.auth).await
     }
 
     /// Writes the entries of the log of accesses that wait, as its worker does.

@@ -86,7 +86,7 @@ impl UserConfig {
 
 /// What the service is given.
 #[derive(Debug)]
-pub struct Backends {
+pub struct BackEnds {
     /// Its database.
     pub db: Db<User>,
     /// Counts requests.
@@ -121,8 +121,8 @@ pub struct UserState {
 
 impl UserState {
     /// The service over what it works with.
-    pub fn new(config: UserConfig, backends: Backends) -> Self {
-        let Backends {
+    pub fn new(config: UserConfig, back_ends: BackEnds) -> Self {
+        let BackEnds {
             db,
             limiter,
             authenticator,
@@ -130,7 +130,7 @@ impl UserState {
             cipher,
             objects,
             sources,
-        } = backends;
+        } = back_ends;
         Self {
             pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
             objects,

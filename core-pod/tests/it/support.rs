@@ -277,11 +277,11 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// The body as JSON, null if it is none.
+    /// As JSON; null if it is none.
     pub body: Value,
-    /// The body as it came.
-    pub bytes: axum::body::Bytes,
     pub text: String,
+    /// As it came.
+    pub bytes: axum::body::Bytes,
 }
 
 impl Reply {

@@ -6,13 +6,13 @@
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest as _, Multipart, Path, Request, State, multipart::MultipartError},
+    extract::{FromRequest as _, Multipart, Request, State, multipart::MultipartError},
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
-use shared::{ApiError, auth::AuthUser, events::outbox, sources::iso};
+use shared::{ApiError, auth::AuthUser, events::outbox, http::Path, sources::iso};
 use utoipa::ToSchema;
 
 use super::{
@@ -324,6 +324,7 @@ async fn read_part(request: Request) -> Result<Vec<u8>, ApiError> {
     Err(no_file())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
 fn broken_form(error: MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         ApiError::new(
