@@ -11,10 +11,15 @@
 
 mod accounts;
 mod audit;
+mod avatar;
 mod conformance;
+mod erasure;
 mod events;
+mod exports;
+mod favorites;
 mod gateway;
 mod gdpr;
+mod history;
 mod hostile;
 mod hostile_sockets;
 mod identity;
@@ -26,6 +31,8 @@ mod openapi;
 mod openid;
 mod passkeys;
 mod pods;
+mod privacy_world;
+mod profile;
 mod recovery;
 mod refresh;
 mod sessions;
