@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod fault;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod gateway;

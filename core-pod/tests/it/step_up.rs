@@ -88,6 +88,15 @@ async fn another_address_needs_a_recent_proof_and_other_changes_do_not(pool: PgP
     put(&traveller.token, other.clone())
         .await
         .refused(403, "REAUTH_REQUIRED");
+    let put_profile = |body: Value| {
+        let call = app
+            .call(http::Method::PUT, "/api/v1/users/profile")
+            .bearer(&traveller.token);
+        call.json(&json!({ "profile": body })).send()
+    };
+    put_profile(other.clone()).await.refused(403, "REAUTH_REQUIRED");
+    let same = json!({ "email": "ada@example.com", "name": "countess" });
+    assert_eq!(put_profile(same).await.status, 200);
     let moved = json!({ "email": "other@example.com" });
     assert_eq!(put(&plain.token, moved).await.status, 200, "a client of the original");
     let again = app.post("/api/v1/auth/reauthenticate").bearer(&traveller.token);
