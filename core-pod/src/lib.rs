@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod fault;
 pub mod gateway;
 pub mod mail;
 mod openapi;
@@ -21,6 +22,7 @@ use shared::{
     health::{self, Check, Health},
     http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -100,11 +102,10 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user.wrap(
-                    user::router(&services.user)
-                        .merge(own_health("/api/v1/users/health", user))
-                        .merge(services.mail.development_router()),
-                ),
+                kits.user.front(kits.user_routes(
+                    &services.user,
+                    own_health("/api/v1/users/health", user).merge(services.mail.development_router()),
+                )),
             )
             .run(public.router, public.health)
             .await;
@@ -123,6 +124,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -131,8 +133,15 @@ impl Kits {
         let user = Kit::new("user-service", http, None).no_store();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
         }
+    }
+
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        routes.merge(self.uploads.routes(user::uploads(state)))
     }
 }
 
@@ -210,15 +219,16 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
-            limiter.clone(),
-            auth.authenticator(),
-            Accounts::new(auth.clone()),
-            config.cipher.clone(),
-            sources.clone(),
-        );
+        let back_ends = user::BackEnds {
+            db: user_db.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            objects: ObjectStore::new(&config.objects),
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, back_ends);
         let gateway = GatewayState::new(
             config.edge.clone(),
             redis.clone(),
@@ -245,11 +255,10 @@ impl Services {
         let kits = Kits::new(http);
         let (pages, headsets) = gateway::routers(&self.gateway);
         let kit = Kit::new("gateway", http, None);
-        let user = user::router(&self.user).merge(self.mail.development_router());
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user))
+            .merge(kits.user_routes(&self.user, self.mail.development_router()))
             .merge(kit.routes(pages))
             .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
@@ -279,6 +288,7 @@ impl Services {
         let kits = Kits::new(&config.http);
         let auth = kits.auth.with_admission(limit(rules.auth));
         let user = kits.user.with_admission(limit(rules.api));
+        let uploads = kits.uploads.with_admission(limit(rules.api));
         let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
         let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
         let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
@@ -290,6 +300,7 @@ impl Services {
         let local = auth
             .routes(auth::router(&self.auth))
             .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(uploads.routes(user::uploads(&self.user)))
             .merge(kit.routes(pages))
             .merge(kit.clone().no_store().routes(headsets))
             .merge(kit.routes(health::routes(health.clone())))
@@ -307,6 +318,11 @@ impl Services {
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
     }
 
     /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
@@ -329,6 +345,7 @@ impl Services {
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),

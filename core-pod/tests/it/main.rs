@@ -11,11 +11,16 @@
 
 mod accounts;
 mod audit;
+mod avatar;
 mod conformance;
 mod devices;
+mod erasure;
 mod events;
+mod exports;
+mod favorites;
 mod gateway;
 mod gdpr;
+mod history;
 mod hostile;
 mod hostile_sockets;
 mod identity;
@@ -29,6 +34,8 @@ mod openapi;
 mod openid;
 mod passkeys;
 mod pods;
+mod privacy_world;
+mod profile;
 mod recovery;
 mod refresh;
 mod revocation;
