@@ -16,6 +16,8 @@ need python3 python3
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 if [ "$purpose" != run ]; then
     need redis-server redis-server
+    need node nodejs
+    need npm npm
     [ "$purpose" != bench ] || need wrk wrk
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
@@ -45,3 +47,6 @@ if ! command -v cargo >/dev/null; then
     fi
     echo "Rust was installed; if cargo is not found, open a new shell or run: . \"\$HOME/.cargo/env\""
 fi
+
+# The real JavaScript clients and servers that tests talk to.
+[ "$purpose" != test ] || "$(dirname "$0")/ci/npm.sh"

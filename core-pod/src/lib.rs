@@ -90,7 +90,8 @@ impl Pod for CorePod {
         let local = kits
             .auth
             .routes(auth::router(&services.auth))
-            .merge(kits.user.routes(user::router(&services.user)))
+            .merge(kits.user.routes(user::public_router(&services.user)))
+            .merge(kits.sockets.routes(user::socket_router(&services.user)))
             .merge(kit.routes(health::routes(pod_health.clone())))
             .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
             .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
@@ -105,8 +106,7 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user
-                    .wrap(user::router(&services.user).merge(own_health("/api/v1/users/health", health.user))),
+                kits.of_user(&services.user, own_health("/api/v1/users/health", health.user)),
             )
             .run(public, pod_health)
             .await;
@@ -125,16 +125,31 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    sockets: Kit,
 }
 
 impl Kits {
     fn new(http: &HttpConfig) -> Self {
         let auth = Kit::new("auth-service", http, None).no_store().uncompressed();
         let user = Kit::new("user-service", http, None).no_store();
+        // a poll lasts until there is something to say, at most as long as a ping takes; it is not work in progress
+        let patient = HttpConfig {
+            max_in_flight: usize::MAX,
+            ..http.clone()
+        };
+        let sockets = Kit::new("realtime", &patient, None).no_store().uncompressed();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
             user: user.with_timeout(Duration::from_secs(15)),
+            sockets: sockets.with_timeout(Duration::from_mins(1)),
         }
+    }
+
+    /// The listener of the user service.
+    fn of_user(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        self.user
+            .front(routes.merge(self.sockets.routes(user::socket_router(state))))
     }
 }
 
@@ -181,8 +196,10 @@ impl Services {
         let user = UserState::new(
             config.user,
             user_db.clone(),
+            redis.clone(),
             limiter.clone(),
             auth.authenticator(),
+            &config.http.cors_origins,
             sources.clone(),
         );
         Ok(Self {
@@ -202,8 +219,14 @@ impl Services {
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user::router(&self.user)));
+            .merge(kits.user.routes(user::public_router(&self.user)))
+            .merge(kits.sockets.routes(user::socket_router(&self.user)));
         kits.auth.front(merged)
+    }
+
+    /// The user service alone, as on its own listener.
+    pub fn user_router(&self, http: &HttpConfig) -> Router {
+        Kits::new(http).of_user(&self.user, Router::new())
     }
 
     /// Deletes sessions that ended long ago, as the hourly job does.

@@ -1,4 +1,4 @@
-//! The background work of the core pod: relays, the consumer, clearing away, and in development the demo accounts.
+//! The background work of the core pod: relays, the consumer, sockets, clearing away, and in development the demo accounts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use shared::{
 use crate::{
     Config, Services,
     auth::{self, Auth},
-    user::{User, UserEvents},
+    user::{self, User},
 };
 
 /// Between two looks at the pools.
@@ -36,10 +36,12 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     relay(tasks, "user-relay", user_db, user_producer.clone(), services);
 
     let (db, kafka, producer) = (user_db.clone(), config.kafka.clone(), user_producer);
-    let handler = UserEvents::new(sources.clone());
+    let handler = services.user.events();
     tasks.supervise("user-consumer", move |shutdown| {
         Consumer::<User>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
     });
+
+    user::start_workers(&services.user, tasks);
 
     let (db, clock) = (auth_db.clone(), sources.clone());
     tasks.supervise("session-purge", move |shutdown| {

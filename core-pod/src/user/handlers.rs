@@ -1,38 +1,20 @@
 //! The routes of the user service.
 //!
-//! contract: core §5.1 (GET /users/profile), §5.8
+//! contract: core §1.1 (what is where), §5.1 (GET /users/profile)
 
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-};
-use serde::{Deserialize, Serialize};
+use axum::{Json, Router, extract::State, middleware};
 use shared::{
     ApiError,
     auth::AuthUser,
-    http::{
-        Query,
-        limit::{self, Subject},
-    },
-    id::NotificationId,
+    http::limit::{self, Subject},
 };
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    UserState,
-    model::{Filter, Notification, Page, Profile},
-    store,
-};
+use super::{UserState, callers, model::Profile, store};
 
 fn documented() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
         .routes(routes!(own_profile))
-        .routes(routes!(list_notifications))
-        .routes(routes!(unread_count))
-        .routes(routes!(mark_all_read))
-        .routes(routes!(mark_read))
-        .routes(routes!(put_read))
         .merge(super::admin::routes())
         .merge(super::ai::routes())
         .merge(super::audit::routes())
@@ -45,31 +27,36 @@ fn documented() -> OpenApiRouter<UserState> {
         .merge(super::realtime::routes())
 }
 
-/// All routes of the service.
-pub fn routes(state: &UserState) -> Router {
+/// What other services ask for (core §2.8, §3.1). Not counted against the limits of callers: they come from few addresses.
+fn internal() -> OpenApiRouter<UserState> {
+    OpenApiRouter::new()
+        .merge(super::ai::internal_routes())
+        .merge(super::notifications::internal_routes())
+}
+
+fn limited(state: &UserState) -> OpenApiRouter<UserState> {
     let subject = Subject::Caller(state.authenticator.clone());
     let limit = limit::layer(state.limiter.clone(), state.config.limit, subject);
-    Router::from(documented().route_layer(limit).with_state(state.clone()))
+    documented().route_layer(limit)
+}
+
+/// All routes, for the service's own listener.
+pub fn own_routes(state: &UserState) -> Router {
+    let all = limited(state).merge(internal()).merge(super::ai::health_routes());
+    Router::from(all.with_state(state.clone()))
+}
+
+/// The routes of the pod's public listener: without a service token the internal ones do not exist there, and
+/// `/api/v1/ai/health` is that of the AI service (core §1.1).
+pub fn public_routes(state: &UserState) -> Router {
+    let hiding = middleware::from_fn_with_state(state.clone(), callers::hide_from_outside);
+    let all = limited(state).merge(internal().route_layer(hiding));
+    Router::from(all.with_state(state.clone()))
 }
 
 /// The description of all routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
-}
-
-/// The envelope of notifications.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Answer<T> {
-    /// Always true.
-    success: bool,
-    /// What was asked for.
-    data: T,
-}
-
-impl<T> Answer<T> {
-    fn new(data: T) -> Json<Self> {
-        Json(Self { success: true, data })
-    }
+    documented().merge(internal()).into_openapi()
 }
 
 /// The caller's profile: a bare object, without an envelope.
@@ -86,153 +73,4 @@ async fn own_profile(caller: AuthUser, State(state): State<UserState>) -> Result
     let stored = store::find_profile(state.db.pool(), caller.user).await?;
     let stored = stored.ok_or_else(|| ApiError::not_found("User not found").with_code("USER_NOT_FOUND"))?;
     Ok(Json(stored.into()))
-}
-
-/// Which notifications to list. Everything is read as text: what is not understood is the default.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListQuery {
-    /// `all`, `unread` or `read`.
-    filter: Option<String>,
-    /// The same as `filter`.
-    status: Option<String>,
-    /// Counted from one.
-    #[param(value_type = Option<i64>)]
-    page: Option<String>,
-    /// 1 to 50, 20 if absent.
-    #[param(value_type = Option<i64>)]
-    limit: Option<String>,
-}
-
-/// A page of notifications.
-#[derive(Debug, Serialize, ToSchema)]
-struct NotificationPage {
-    notifications: Vec<Notification>,
-    pagination: Pagination,
-}
-
-/// Where the page stands.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Pagination {
-    total: i64,
-    page: i64,
-    limit: i64,
-    has_more: bool,
-}
-
-/// The caller's notifications, newest first.
-#[utoipa::path(
-    get, path = "/api/v1/users/notifications", tag = "notifications", params(ListQuery),
-    responses(
-        (status = 200, description = "A page of notifications", body = Answer<NotificationPage>),
-        (status = 401, description = "Not signed in"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn list_notifications(
-    caller: AuthUser,
-    State(state): State<UserState>,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Answer<NotificationPage>>, ApiError> {
-    let filter = Filter::from_name(query.filter.as_deref().or(query.status.as_deref()));
-    let page = Page::read(query.page.as_deref(), query.limit.as_deref());
-    let mut conn = state.db.acquire().await?;
-    let notifications = store::list_notifications(&mut conn, caller.user, filter, page).await?;
-    let total = store::count_notifications(&mut *conn, caller.user, filter).await?;
-    let pagination = Pagination {
-        total,
-        page: page.number,
-        limit: page.limit,
-        has_more: page.has_more(total),
-    };
-    Ok(Answer::new(NotificationPage {
-        notifications,
-        pagination,
-    }))
-}
-
-/// How many are unread.
-#[derive(Debug, Serialize, ToSchema)]
-struct Count {
-    count: i64,
-}
-
-/// How many notifications the caller has not read.
-#[utoipa::path(
-    get, path = "/api/v1/users/notifications/unread-count", tag = "notifications",
-    responses(
-        (status = 200, description = "The number", body = Answer<Count>),
-        (status = 401, description = "Not signed in"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn unread_count(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Answer<Count>>, ApiError> {
-    let count = store::count_unread(state.db.pool(), caller.user).await?;
-    Ok(Answer::new(Count { count }))
-}
-
-/// How many were marked.
-#[derive(Debug, Serialize, ToSchema)]
-struct Updated {
-    updated: u64,
-}
-
-/// Marks all notifications of the caller read.
-#[utoipa::path(
-    patch, path = "/api/v1/users/notifications/mark-all-read", tag = "notifications",
-    responses(
-        (status = 200, description = "How many were unread", body = Answer<Updated>),
-        (status = 401, description = "Not signed in"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn mark_all_read(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Answer<Updated>>, ApiError> {
-    let updated = store::mark_all_read(state.db.pool(), caller.user, state.sources.now()).await?;
-    Ok(Answer::new(Updated { updated }))
-}
-
-/// Marks one notification of the caller read.
-#[utoipa::path(
-    patch, path = "/api/v1/users/notifications/{id}/read", tag = "notifications",
-    params(("id" = String, Path, description = "The notification")),
-    responses(
-        (status = 200, description = "The notification", body = Answer<Notification>),
-        (status = 401, description = "Not signed in"),
-        (status = 404, description = "There is none, or it is somebody else's"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn mark_read(
-    caller: AuthUser,
-    State(state): State<UserState>,
-    Path(id): Path<String>,
-) -> Result<Json<Answer<Notification>>, ApiError> {
-    read(&state, &caller, &id).await
-}
-
-/// The same as PATCH.
-#[utoipa::path(
-    put, path = "/api/v1/users/notifications/{id}/read", tag = "notifications",
-    params(("id" = String, Path, description = "The notification")),
-    responses(
-        (status = 200, description = "The notification", body = Answer<Notification>),
-        (status = 401, description = "Not signed in"),
-        (status = 404, description = "There is none, or it is somebody else's"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn put_read(
-    caller: AuthUser,
-    State(state): State<UserState>,
-    Path(id): Path<String>,
-) -> Result<Json<Answer<Notification>>, ApiError> {
-    read(&state, &caller, &id).await
-}
-
-async fn read(state: &UserState, caller: &AuthUser, id: &str) -> Result<Json<Answer<Notification>>, ApiError> {
-    let not_found = || ApiError::not_found("Notification not found");
-    let id: NotificationId = id.parse().map_err(|_| not_found())?;
-    let read = store::mark_read(state.db.pool(), caller.user, id, state.sources.now()).await?;
-    Ok(Answer::new(read.ok_or_else(not_found)?))
 }

@@ -1,6 +1,6 @@
-//! The user service: settings, the profile as clients show it, and notifications.
+//! The user service: profiles and settings, onboarding, notifications and open sockets, and what the AI service may know.
 //!
-//! contract: core §5.1 (GET), §5.8 (list, unread, mark read), §7 (consumed events)
+//! contract: core §5, §7 (consumed events)
 //!
 //! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
 //! `user.created`.
@@ -8,12 +8,14 @@
 mod admin;
 mod ai;
 mod audit;
+mod callers;
 mod consumer;
+mod envelope;
 mod favorites;
 mod gdpr;
 mod handlers;
 mod history;
-mod messages;
+mod json;
 mod model;
 mod notifications;
 mod onboarding;
@@ -27,11 +29,15 @@ use shared::{
     config::Reader,
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
+    lifecycle::Tasks,
     rate_limit_rule,
+    redis::Redis,
     sources::Sources,
 };
 
 pub use consumer::UserEvents;
+pub use notifications::Notifications;
+pub use realtime::{Realtime, RealtimeConfig};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +58,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// Open sockets.
+    pub realtime: RealtimeConfig,
 }
 
 impl UserConfig {
@@ -60,6 +68,7 @@ impl UserConfig {
         let quarter = std::time::Duration::from_mins(15);
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            realtime: RealtimeConfig::read(reader),
         }
     }
 }
@@ -68,34 +77,81 @@ impl UserConfig {
 #[derive(Debug, Clone, FromRef)]
 pub struct UserState {
     db: Db<User>,
+    redis: Redis,
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    notifications: Notifications,
+    realtime: Realtime,
     config: UserConfig,
 }
 
 impl UserState {
-    /// The service over its database.
+    /// The service over its database. `origins` is the allow-list of the CORS policy.
     pub fn new(
         config: UserConfig,
         db: Db<User>,
+        redis: Redis,
         limiter: RateLimiter,
         authenticator: Authenticator,
+        origins: &[String],
         sources: Sources,
     ) -> Self {
+        let notifications = Notifications::new(sources.clone());
+        let (shared, auth, clock) = (redis.clone(), authenticator.clone(), sources.clone());
+        let realtime = Realtime::new(config.realtime, shared, auth, origins, clock);
         Self {
             db,
+            redis,
             sources,
             authenticator,
             limiter,
+            notifications,
+            realtime,
             config,
         }
     }
+
+    /// The handler of what other services publish.
+    pub fn events(&self) -> UserEvents {
+        UserEvents::new(self.notifications.clone(), self.sources.clone())
+    }
+
+    /// The sockets of this process.
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
+    }
 }
 
-/// The routes of the service.
+/// The work between requests: notifications on their way to sockets, and sockets whose session may be over.
+pub fn start_workers(state: &UserState, tasks: &Tasks) {
+    let pushing = state.clone();
+    tasks.supervise("notification-push", move |shutdown| {
+        notifications::keep_pushing(pushing.clone(), shutdown)
+    });
+    let listening = state.clone();
+    tasks.supervise("socket-fanout", move |shutdown| {
+        realtime::keep_listening(listening.clone(), shutdown)
+    });
+    let watching = state.clone();
+    tasks.supervise("socket-watch", move |shutdown| {
+        realtime::keep_watching(watching.clone(), shutdown)
+    });
+}
+
+/// The routes of the service on its own listener.
 pub fn router(state: &UserState) -> Router {
-    handlers::routes(state)
+    handlers::own_routes(state)
+}
+
+/// Its routes on the public listener of the pod.
+pub fn public_router(state: &UserState) -> Router {
+    handlers::public_routes(state)
+}
+
+/// Its sockets, on both listeners.
+pub fn socket_router(state: &UserState) -> Router {
+    realtime::router(state)
 }
 
 /// Their description.

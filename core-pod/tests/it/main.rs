@@ -10,11 +10,17 @@
 )]
 
 mod accounts;
+mod ai_integration;
+mod consumers;
 mod events;
 mod hostile;
+mod javascript;
 mod notifications;
+mod onboarding;
 mod openapi;
 mod pods;
+mod realtime;
 mod refresh;
 mod sessions;
 mod support;
+mod told;

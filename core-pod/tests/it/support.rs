@@ -30,7 +30,10 @@ pub struct TestApp {
     pub pool: PgPool,
     pub clock: Arc<FixedClock>,
     pub services: Services,
+    /// The public listener.
     pub router: Router,
+    /// The listener of the user service alone.
+    pub user_listener: Router,
 }
 
 impl TestApp {
@@ -51,6 +54,11 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
+        Self::over(pool, settings, Redis::memory())
+    }
+
+    /// Another replica over the same database and this Redis.
+    pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
         let database = ("DATABASE_URL", "postgres://test@localhost/test");
         let settings = settings
             .iter()
@@ -66,13 +74,15 @@ impl TestApp {
             entropy,
         };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
-        let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
+        let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
+        let user_listener = services.user_router(&config.http);
         Self {
             pool,
             clock,
             services,
             router,
+            user_listener,
         }
     }
 
@@ -99,6 +109,23 @@ impl TestApp {
             router: self.router.clone(),
             request: request.body(Body::empty()).unwrap(),
         }
+    }
+
+    /// A call on the user service's own listener.
+    pub fn at_user(&self, method: Method, path: &str) -> Call {
+        let router = self.user_listener.clone();
+        Call {
+            router,
+            ..self.call(method, path)
+        }
+    }
+
+    /// The service token of a pod.
+    pub async fn service_token(&self, pod: &str) -> String {
+        let secret = shared::auth::config::DEVELOPMENT_CLIENT_SECRET;
+        let credentials = json!({ "clientId": pod, "clientSecret": secret });
+        let issued = self.post("/api/v1/auth/service-token").json(&credentials).send().await;
+        issued.body["data"]["accessToken"].as_str().unwrap().to_owned()
     }
 
     /// Signs a traveller up.
