@@ -234,6 +234,11 @@ impl Services {
         auth::purge_sessions(&self.auth_db, &self.sources).await
     }
 
+    /// Writes the entries of the log of accesses that wait, as its worker does.
+    pub async fn flush_audit(&self) -> sqlx::Result<usize> {
+        self.user.audit().flush(&self.user_db).await
+    }
+
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {
         let mut auth = vec![Check::postgres(&self.auth_db, auth::migrations())];
         auth.extend(Check::redis(&self.redis));

@@ -15,7 +15,7 @@ use shared::{
 use crate::{
     Config, Services,
     auth::{self, Auth},
-    user::{self, User},
+    user::{self, User, gdpr},
 };
 
 /// Between two looks at the pools.
@@ -46,6 +46,16 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     let (db, clock) = (auth_db.clone(), sources.clone());
     tasks.supervise("session-purge", move |shutdown| {
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
+    });
+
+    let (audit, db) = (services.user.audit().clone(), user_db.clone());
+    tasks.supervise("audit-writer", move |shutdown| {
+        audit.clone().keep_writing(db.clone(), shutdown)
+    });
+
+    let state = services.user.clone();
+    tasks.supervise("privacy-retention", move |shutdown| {
+        gdpr::retention::keep_forgetting(state.clone(), shutdown)
     });
 
     let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());

@@ -22,7 +22,7 @@ use shared::{
 use sqlx::PgConnection;
 
 use super::{
-    Notifications, User,
+    Notifications, User, gdpr,
     notifications::{self, Created, Draft, News, Text},
     onboarding, store,
 };
@@ -68,7 +68,9 @@ impl UserEvents {
         let account: Account = event.payload()?;
         let user = account.user_id;
         if topic == Topic::UserCreated {
-            store::ensure_account(tx, user, self.sources.uuid_v7(), self.sources.now()).await?;
+            if store::ensure_settings(tx, user, self.sources.now()).await? {
+                gdpr::consent::ensure(tx, user, &self.sources).await?;
+            }
             return Ok(());
         }
         // what the erasure did not reach: rows that were made while it went on

@@ -40,10 +40,16 @@ fn limited(state: &UserState) -> OpenApiRouter<UserState> {
     documented().route_layer(limit)
 }
 
+/// With the log of accesses round everything that names or shows an account.
+fn audited(state: &UserState, routes: OpenApiRouter<UserState>) -> Router {
+    let audit = super::audit::layer(state.audit.clone(), state.sources.clone());
+    Router::from(routes.route_layer(audit).with_state(state.clone()))
+}
+
 /// All routes, for the service's own listener.
 pub fn own_routes(state: &UserState) -> Router {
     let all = limited(state).merge(internal()).merge(super::ai::health_routes());
-    Router::from(all.with_state(state.clone()))
+    audited(state, all)
 }
 
 /// The routes of the pod's public listener: without a service token the internal ones do not exist there, and
@@ -51,7 +57,7 @@ pub fn own_routes(state: &UserState) -> Router {
 pub fn public_routes(state: &UserState) -> Router {
     let hiding = middleware::from_fn_with_state(state.clone(), callers::hide_from_outside);
     let all = limited(state).merge(internal().route_layer(hiding));
-    Router::from(all.with_state(state.clone()))
+    audited(state, all)
 }
 
 /// The description of all routes.

@@ -7,18 +7,19 @@
 
 mod admin;
 mod ai;
-mod audit;
+pub mod audit;
 mod callers;
 mod consumer;
 mod envelope;
 mod favorites;
-mod gdpr;
+pub mod gdpr;
 mod handlers;
 mod history;
 mod json;
 mod model;
 mod notifications;
 mod onboarding;
+mod origin;
 mod profile;
 mod realtime;
 mod store;
@@ -60,6 +61,8 @@ pub struct UserConfig {
     pub limit: Rule,
     /// Open sockets.
     pub realtime: RealtimeConfig,
+    /// The privacy area.
+    pub gdpr: gdpr::GdprConfig,
 }
 
 impl UserConfig {
@@ -69,6 +72,7 @@ impl UserConfig {
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
             realtime: RealtimeConfig::read(reader),
+            gdpr: gdpr::GdprConfig::read(reader),
         }
     }
 }
@@ -84,6 +88,7 @@ pub struct UserState {
     notifications: Notifications,
     realtime: Realtime,
     config: UserConfig,
+    audit: audit::Audit,
 }
 
 impl UserState {
@@ -109,6 +114,7 @@ impl UserState {
             notifications,
             realtime,
             config,
+            audit: audit::Audit::default(),
         }
     }
 
@@ -120,6 +126,11 @@ impl UserState {
     /// The sockets of this process.
     pub fn realtime(&self) -> &Realtime {
         &self.realtime
+    }
+
+    /// The queue of the log of accesses.
+    pub fn audit(&self) -> &audit::Audit {
+        &self.audit
     }
 }
 

@@ -5,7 +5,6 @@
 use chrono::{DateTime, Utc};
 use shared::id::UserId;
 use sqlx::{PgConnection, PgExecutor};
-use uuid::Uuid;
 
 use super::model::StoredProfile;
 
@@ -32,26 +31,18 @@ pub async fn find_profile(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result
     .await
 }
 
-/// Makes the settings and consent rows of a new account, if it still exists. May be repeated.
-pub async fn ensure_account(
-    conn: &mut PgConnection,
-    user: UserId,
-    consent: Uuid,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with account as (select id from auth.accounts where id = $1),
-         settings as (
-             insert into users.settings (user_id, created_at, updated_at) select id, $3, $3 from account
-             on conflict do nothing
-         )
-         insert into users.consents (id, user_id, last_updated_at) select $2, id, $3 from account
-         on conflict do nothing",
+/// Makes the settings row of a new account. May be repeated. False if there is no such account.
+pub async fn ensure_settings(conn: &mut PgConnection, user: UserId, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with account as (select id from auth.accounts where id = $1),
+           made as (
+               insert into users.settings (user_id, created_at, updated_at) select id, $2, $2 from account
+               on conflict do nothing
+           )
+           select exists (select from account) as "known!""#,
         user as UserId,
-        consent,
         now,
     )
-    .execute(conn)
+    .fetch_one(conn)
     .await
-    .map(drop)
 }

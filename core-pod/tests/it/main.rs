@@ -12,7 +12,9 @@
 mod accounts;
 mod ai_integration;
 mod consumers;
+mod audit;
 mod events;
+mod gdpr;
 mod hostile;
 mod javascript;
 mod notifications;

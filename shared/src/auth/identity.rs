@@ -1,6 +1,9 @@
 //! The caller of a request.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use axum::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
@@ -64,6 +67,33 @@ pub struct ServiceCaller {
     pub service: String,
 }
 
+/// Who made a request, as its handler's extractors found out.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// A traveller or an administrator.
+    User(AuthUser),
+    /// Another service.
+    Service(ServiceCaller),
+}
+
+/// A place in a request's extensions where the extractors of this module leave the [`Caller`], for whoever stands around
+/// the handler and wants to know without asking again: the audit log. A request without a slot is handled all the same.
+#[derive(Debug, Clone, Default)]
+pub struct CallerSlot(Arc<OnceLock<Caller>>);
+
+impl CallerSlot {
+    /// The caller, once a handler has asked for it and got one.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.0.get()
+    }
+
+    fn fill(parts: &Parts, caller: impl FnOnce() -> Caller) {
+        if let Some(slot) = parts.extensions.get::<Self>() {
+            slot.0.get_or_init(caller);
+        }
+    }
+}
+
 /// Identifies the caller of a request (core §2.3, §2.4). Object-safe so that tests and pods can differ.
 #[async_trait]
 pub trait Authenticate: Send + Sync + 'static {
@@ -97,7 +127,9 @@ where
             .0
             .user(&parts.method, &parts.headers)
             .await?;
-        caller.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))
+        let caller = caller.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))?;
+        CallerSlot::fill(parts, || Caller::User(caller.clone()));
+        Ok(caller)
     }
 }
 
@@ -109,10 +141,14 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, ApiError> {
-        Authenticator::from_ref(state)
+        let caller = Authenticator::from_ref(state)
             .0
             .user(&parts.method, &parts.headers)
-            .await
+            .await?;
+        if let Some(caller) = &caller {
+            CallerSlot::fill(parts, || Caller::User(caller.clone()));
+        }
+        Ok(caller)
     }
 }
 
@@ -124,6 +160,8 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Authenticator::from_ref(state).0.service(&parts.headers).await
+        let caller = Authenticator::from_ref(state).0.service(&parts.headers).await?;
+        CallerSlot::fill(parts, || Caller::Service(caller.clone()));
+        Ok(caller)
     }
 }

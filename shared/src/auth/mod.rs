@@ -24,4 +24,4 @@ pub mod tokens;
 mod tests;
 
 pub use authenticator::PlatformAuthenticator;
-pub use identity::{AuthUser, Authenticate, Authenticator, Role, ServiceCaller, Via};
+pub use identity::{AuthUser, Authenticate, Authenticator, Caller, CallerSlot, Role, ServiceCaller, Via};

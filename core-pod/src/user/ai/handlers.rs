@@ -26,7 +26,7 @@ use super::{
     model::{Reader, Traveller},
     store,
 };
-use crate::user::{UserState, callers};
+use crate::user::{UserState, callers, gdpr};
 
 /// The most accounts of one request.
 const MAX_BATCH: usize = 100;
@@ -234,10 +234,13 @@ fn named(given: &Value) -> Result<Vec<String>, ApiError> {
     Ok(named)
 }
 
-/// Counting never fails a request.
+/// Counts a request of the AI service; it is about the service, so no account is named. Counting never fails a request.
 async fn note(state: &UserState, event: &str, data: &Value) {
-    let (id, now) = (state.sources.uuid_v7(), state.sources.now());
-    if let Err(error) = store::note_request(state.db.pool(), id, event, data, now).await {
+    let noted = async {
+        let mut conn = state.db.acquire().await?;
+        gdpr::consent::track(&mut conn, &state.sources, None, event, data).await
+    };
+    if let Err(error) = noted.await {
         tracing::debug!(error = error.to_string(), "a request of the AI service was not counted");
     }
 }

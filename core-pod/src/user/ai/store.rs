@@ -69,26 +69,6 @@ pub async fn find(db: impl PgExecutor<'_>, users: &[UserId]) -> sqlx::Result<Vec
     Ok(rows.into_iter().map(Traveller::from).collect())
 }
 
-/// Counts a request of the AI service. It is about the service, so no account is named.
-pub async fn note_request(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-    event: &str,
-    data: &Value,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into users.analytics (id, service, event, data, occurred_at) values ($1, 'user-service', $2, $3, $4)",
-        id,
-        event,
-        data,
-        now,
-    )
-    .execute(db)
-    .await
-    .map(drop)
-}
-
 /// Figures of the integration.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {

@@ -25,6 +25,7 @@ use super::{
 use crate::user::{
     User, UserState,
     envelope::{Answer, Told},
+    gdpr,
 };
 
 fn not_found() -> ApiError {
@@ -310,7 +311,7 @@ async fn finish(tx: &mut sqlx::PgConnection, state: &UserState, stored: Stored) 
         return Err(ApiError::not_found("User not found").with_code("USER_NOT_FOUND"));
     }
     let counted = json!({ "completedSteps": stored.completed_steps.len() });
-    store::note_completion(tx, state.sources.uuid_v7(), user, &counted, now).await?;
+    gdpr::consent::track(tx, &state.sources, Some(user), "onboarding_completed", &counted).await?;
     let completed = Stored {
         is_completed: true,
         ..stored

@@ -112,28 +112,6 @@ pub async fn flag_account(conn: &mut PgConnection, user: UserId, at: Option<Date
     .await
 }
 
-/// Counts a completion. Whose it is, is kept only with the consent to analytics.
-pub async fn note_completion(
-    conn: &mut PgConnection,
-    id: Uuid,
-    user: UserId,
-    data: &Value,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into users.analytics (id, service, event, data, user_id, occurred_at)
-         values ($1, 'user-service', 'onboarding_completed', $3,
-                 (select user_id from users.consents where user_id = $2 and analytics), $4)",
-        id,
-        user as UserId,
-        data,
-        now,
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
 /// Deletes a row. Says whether there was one.
 pub async fn delete(conn: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
     let deleted = sqlx::query!(

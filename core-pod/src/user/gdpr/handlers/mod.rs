@@ -1,0 +1,68 @@
+//! The routes of the privacy area, and the envelope they share.
+//!
+//! contract: core §5.11, §1.4
+
+mod consent;
+mod policy;
+mod requests;
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::user::UserState;
+
+/// The routes of this area.
+pub fn routes() -> OpenApiRouter<UserState> {
+    OpenApiRouter::new()
+        .routes(routes!(policy::in_force))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::accept))
+        .routes(routes!(policy::accept_alias))
+        .routes(routes!(
+            consent::read,
+            consent::put_consent,
+            consent::patch_consent,
+            consent::post_consent
+        ))
+        .routes(routes!(consent::history))
+        .routes(routes!(requests::export))
+        .routes(routes!(requests::export_alias))
+        .routes(routes!(requests::delete))
+        .routes(routes!(requests::delete_alias))
+        .routes(routes!(requests::delete_account))
+        .routes(routes!(requests::create))
+        .routes(routes!(requests::list))
+        .routes(routes!(requests::find, requests::cancel))
+}
+
+/// The envelope of this area.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PrivacyAnswer<T> {
+    /// Always true.
+    success: bool,
+    /// For people; with changes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    /// What was asked for.
+    data: T,
+}
+
+impl<T> PrivacyAnswer<T> {
+    fn data(data: T) -> Json<Self> {
+        Json(Self {
+            success: true,
+            message: None,
+            data,
+        })
+    }
+
+    fn done(message: &'static str, data: T) -> Json<Self> {
+        Json(Self {
+            success: true,
+            message: Some(message),
+            data,
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! All SQL of consent, policies and requests.
+//!
+//! contract: core §11
+
+pub mod consent;
+pub mod policy;
+pub mod requests;
