@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::{
     config::{Environment, Reader},
+    crypto::Cipher,
     db::DatabaseConfig,
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
@@ -26,6 +27,8 @@ pub struct Config {
     pub environment: Environment,
     /// Origins, proxies and bounds of the listeners.
     pub http: HttpConfig,
+    /// Encryption of single fields at rest.
+    pub cipher: Cipher,
     /// The auth service.
     pub auth: AuthConfig,
     /// Its database.
@@ -53,6 +56,7 @@ impl Config {
         let gateway_rule = Rule::new("gateway", 1_000, Duration::from_mins(1));
         Self {
             environment: reader.environment(),
+            cipher: Cipher::read(reader),
             auth: AuthConfig::read(reader, http.secure_cookies),
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),

@@ -26,8 +26,8 @@ use shared::{
 
 pub use config::Config;
 
-use auth::{Auth, AuthState};
-use user::{User, UserState};
+use auth::{Auth, AuthState, client::Accounts};
+use user::{User, UserParts, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -187,21 +187,24 @@ impl Services {
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
+            config.cipher.clone(),
             auth_db.clone(),
             redis.clone(),
             limiter.clone(),
             &config.http.cors_origins,
             sources.clone(),
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
-            redis.clone(),
-            limiter.clone(),
-            auth.authenticator(),
-            &config.http.cors_origins,
-            sources.clone(),
-        );
+        let parts = UserParts {
+            db: user_db.clone(),
+            redis: redis.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            origins: &config.http.cors_origins,
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, parts);
         Ok(Self {
             auth,
             user,

@@ -48,6 +48,11 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let (seen, db) = (services.auth.last_seen(), auth_db.clone());
+    tasks.supervise("last-seen", move |shutdown| {
+        auth::keep_noting(seen.clone(), db.clone(), shutdown)
+    });
+
     let (audit, db) = (services.user.audit().clone(), user_db.clone());
     tasks.supervise("audit-writer", move |shutdown| {
         audit.clone().keep_writing(db.clone(), shutdown)

@@ -16,7 +16,7 @@ use shared::{
     sources::Sources,
 };
 
-use super::hashing::HashingConfig;
+use super::{breached::BreachedConfig, hashing::HashingConfig, model::LockoutPolicy};
 
 /// Clients known in development, where nothing is configured.
 const DEVELOPMENT_CLIENTS: [&str; 2] = ["business-pod", "experience-pod"];
@@ -80,6 +80,33 @@ impl Limits {
             refresh: rate_limit_rule!(reader, "AUTH_REFRESH", default.refresh),
             other: rate_limit_rule!(reader, "AUTH", default.other),
         }
+    }
+}
+
+impl LockoutPolicy {
+    fn read(reader: &mut Reader) -> Self {
+        let default = Self::default();
+        let policy = Self {
+            failures: reader.or(
+                "LOCKOUT_FAILURES",
+                default.failures,
+                "wrong passwords in a row that lock an account",
+            ),
+            base: reader
+                .or(
+                    "LOCKOUT_TTL",
+                    Span(default.base),
+                    "the first lockout, like `15m`; each is twice the one before",
+                )
+                .0,
+            longest: reader
+                .or("LOCKOUT_TTL_MAX", Span(default.longest), "the longest lockout")
+                .0,
+        };
+        if policy.failures == 0 {
+            reader.problem("LOCKOUT_FAILURES must be at least 1");
+        }
+        policy
     }
 }
 
@@ -161,6 +188,10 @@ pub struct AuthConfig {
     pub tokens: TokenPolicy,
     /// How long sessions live.
     pub sessions: SessionPolicy,
+    /// When wrong passwords lock an account.
+    pub lockout: LockoutPolicy,
+    /// Which passwords are refused because everybody knows them.
+    pub breached: BreachedConfig,
     /// Password hashing.
     pub hashing: HashingConfig,
     /// Rate limits.
@@ -181,6 +212,8 @@ impl AuthConfig {
         Self {
             tokens,
             sessions: SessionPolicy::read(reader),
+            lockout: LockoutPolicy::read(reader),
+            breached: BreachedConfig::read(reader),
             hashing: HashingConfig::read(reader),
             limits: Limits::read(reader),
             secure_cookies,

@@ -36,15 +36,21 @@ impl Cookies {
 
     /// Takes both away.
     pub fn clear(&self, headers: &mut HeaderMap) {
-        for (name, same_site) in [(REFRESH_COOKIE, "Strict"), (SESSION_COOKIE, "Lax")] {
-            let secure = self.secure_attribute();
-            append(
-                headers,
-                format!(
-                    "{name}=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly{secure}; SameSite={same_site}"
-                ),
-            );
-        }
+        self.clear_refresh(headers);
+        self.clear_one(headers, SESSION_COOKIE, "Lax");
+    }
+
+    /// Takes the refresh cookie away.
+    pub fn clear_refresh(&self, headers: &mut HeaderMap) {
+        self.clear_one(headers, REFRESH_COOKIE, "Strict");
+    }
+
+    fn clear_one(&self, headers: &mut HeaderMap, name: &str, same_site: &str) {
+        let secure = self.secure_attribute();
+        append(
+            headers,
+            format!("{name}=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly{secure}; SameSite={same_site}"),
+        );
     }
 
     fn set(&self, headers: &mut HeaderMap, name: &str, value: &str, life: Duration, same_site: &str) {

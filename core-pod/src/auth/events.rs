@@ -4,13 +4,19 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use shared::{
     events::{NewEvent, Topic},
     id::{SessionId, UserId},
-    sources::{Sources, iso},
+    sources::{Sources, iso, iso_option},
 };
 
-use super::{Auth, model::Account};
+use super::{Auth, model::Account, sessions::Origin};
+
+/// The source of what this service tells by itself.
+pub const AUTH_SERVICE: &str = <Auth as shared::db::Service>::NAME;
+/// The source of `user.updated` for changes that the user service asked for (core §7).
+pub const USER_SERVICE: &str = "user-service";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +42,21 @@ struct Login<'a> {
     user_agent: &'a str,
     #[serde(with = "iso")]
     login_at: DateTime<Utc>,
+    method: &'a str,
+    /// The account never used this program before: its owner is told.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    new_device: bool,
+    /// The program in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PasswordChanged {
+    user_id: UserId,
+    #[serde(with = "iso")]
+    changed_at: DateTime<Utc>,
     method: &'static str,
 }
 
@@ -59,6 +80,44 @@ struct TokenRefreshed {
     refreshed_at: DateTime<Utc>,
     #[serde(with = "iso")]
     expires_at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UserUpdated {
+    user_id: UserId,
+    changes: Map<String, Value>,
+    #[serde(with = "iso")]
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountLocked {
+    user_id: UserId,
+    #[serde(with = "iso")]
+    locked_at: DateTime<Utc>,
+    reason: &'static str,
+    #[serde(with = "iso_option", skip_serializing_if = "Option::is_none")]
+    unlock_at: Option<DateTime<Utc>>,
+}
+
+/// Why an account is locked, in the words of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockReason {
+    /// Wrong passwords in a row.
+    TooManyAttempts,
+    /// An administrator suspended it.
+    AdminAction,
+}
+
+impl LockReason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooManyAttempts => "too_many_attempts",
+            Self::AdminAction => "admin_action",
+        }
+    }
 }
 
 /// Why a session ended, in the words of the event.
@@ -94,17 +153,69 @@ pub fn user_created(sources: &Sources, account: &Account) -> NewEvent {
     NewEvent::new::<Auth>(sources, Topic::UserCreated, account.id, &payload)
 }
 
-/// `auth.login`, from this address and program.
-pub fn login(sources: &Sources, session: SessionId, account: &Account, from: (&str, &str)) -> NewEvent {
-    let (ip_address, user_agent) = from;
+/// `user.updated`; `changes` is `{field: {old, new}}`, `source` the service on whose behalf it was changed.
+pub fn user_updated(sources: &Sources, user: UserId, changes: Map<String, Value>, source: &'static str) -> NewEvent {
+    let payload = UserUpdated {
+        user_id: user,
+        changes,
+        updated_at: sources.now(),
+    };
+    let mut event = NewEvent::new::<Auth>(sources, Topic::UserUpdated, user, &payload);
+    source.clone_into(&mut event.envelope.source);
+    event
+}
+
+/// `auth.account.locked`.
+pub fn account_locked(
+    sources: &Sources,
+    user: UserId,
+    reason: LockReason,
+    unlock_at: Option<DateTime<Utc>>,
+) -> NewEvent {
+    let payload = AccountLocked {
+        user_id: user,
+        locked_at: sources.now(),
+        reason: reason.as_str(),
+        unlock_at,
+    };
+    NewEvent::new::<Auth>(sources, Topic::AuthAccountLocked, user, &payload)
+}
+
+/// `auth.password.changed`; `method` is `user_initiated`, `admin_reset` or `forgot_password`.
+pub fn password_changed(sources: &Sources, user: UserId, method: &'static str) -> NewEvent {
+    let payload = PasswordChanged {
+        user_id: user,
+        changed_at: sources.now(),
+        method,
+    };
+    NewEvent::new::<Auth>(sources, Topic::AuthPasswordChanged, user, &payload)
+}
+
+/// How and from where somebody signed in.
+#[derive(Debug, Clone, Copy)]
+pub struct SignInStory<'a> {
+    /// The session that was opened.
+    pub session: SessionId,
+    /// `password`, `oauth` or `token`.
+    pub method: &'a str,
+    /// The address and the program.
+    pub origin: &'a Origin<'a>,
+    /// The program in words, if the account never used it before.
+    pub new_device: Option<&'a str>,
+}
+
+/// `auth.login`.
+pub fn login(sources: &Sources, account: &Account, story: &SignInStory<'_>) -> NewEvent {
     let payload = Login {
         user_id: account.id,
         email: &account.email,
-        session_id: session,
-        ip_address,
-        user_agent,
+        session_id: story.session,
+        ip_address: story.origin.ip_address,
+        user_agent: story.origin.user_agent.unwrap_or_default(),
         login_at: sources.now(),
-        method: "password",
+        method: story.method,
+        new_device: story.new_device.is_some(),
+        device: story.new_device,
     };
     NewEvent::new::<Auth>(sources, Topic::AuthLogin, account.id, &payload)
 }

@@ -18,6 +18,11 @@ use shared::{
     http::{Body, extract::parse_json},
 };
 
+use super::{
+    breached::PasswordFilter,
+    model::{Owner, Password},
+};
+
 /// A body as JSON or as a form. A form can be sent by a page of any site, so with a cookie it needs an allowed origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<T>(pub T);
@@ -210,31 +215,68 @@ impl<'de> Visitor<'de> for Anything {
 
 /// Collects field errors, so that all are reported at once.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<FieldError>);
+pub struct Problems {
+    fields: Vec<FieldError>,
+    /// Instead of `VALIDATION`, for what a client may want to explain.
+    code: Option<&'static str>,
+}
 
 impl Problems {
     /// The value, or `None` with the error noted.
     pub fn take<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {
-        result.map_err(|error| self.0.push(error)).ok()
+        result.map_err(|error| self.fields.push(error)).ok()
     }
 
     /// Notes an error.
     pub fn add(&mut self, path: &str, message: &str) {
-        self.0.push(FieldError::new(path, message));
+        self.fields.push(FieldError::new(path, message));
+    }
+
+    /// A new password, or `None` with everything noted that is wrong with it: the rule, that everybody knows it
+    /// (`PASSWORD_BREACHED`), that it is the name of its owner (`PASSWORD_PERSONAL`).
+    pub fn password(&mut self, path: &str, raw: &str, owner: &Owner<'_>, filter: &PasswordFilter) -> Option<Password> {
+        let password = match Password::parse(raw) {
+            Ok(password) => password,
+            Err(messages) => {
+                messages.into_iter().for_each(|message| self.add(path, message));
+                return None;
+            }
+        };
+        let (code, message) = if filter.knows(raw) {
+            (
+                "PASSWORD_BREACHED",
+                "This password is known from data breaches; please choose another one",
+            )
+        } else if password.names(owner) {
+            (
+                "PASSWORD_PERSONAL",
+                "The password must not be your name or e-mail address",
+            )
+        } else {
+            return Some(password);
+        };
+        metrics::counter!("auth_passwords_refused_total", "code" => code).increment(1);
+        self.code = Some(code);
+        self.add(path, message);
+        None
     }
 
     /// 400 with everything noted, if anything was.
     pub fn refuse(self) -> Result<(), ApiError> {
-        if self.0.is_empty() {
+        if self.fields.is_empty() {
             Ok(())
         } else {
-            Err(ApiError::invalid(self.0))
+            Err(self.into_error())
         }
     }
 
     /// 400 with everything noted.
     pub fn into_error(self) -> ApiError {
-        ApiError::invalid(self.0)
+        let error = ApiError::invalid(self.fields);
+        match self.code {
+            Some(code) => error.with_code(code),
+            None => error,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Password hashing: Argon2id on a bounded pool, so that sign-ins can neither starve the process nor fill its memory.
+//! Hashes of the original (bcrypt) are verified too, and are reported as outdated so that the sign-in replaces them.
 //!
 //! contract: core §2.2, §14 (parameters in the PHC string, 503 on overload). Each hash takes about 19 MiB and 20 ms; as many
 //! run at once as there are cores, a bounded number wait, the rest are refused at once.
@@ -80,6 +81,17 @@ impl HashingConfig {
 #[error("too many passwords are waiting to be hashed")]
 struct Overloaded;
 
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Another password, or no hash to check against.
+    Wrong,
+    /// The password.
+    Right,
+    /// The password, but its hash is bcrypt's or was made with less work than is asked for today.
+    RightButOutdated,
+}
+
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone)]
 pub struct Hasher(Arc<Inner>);
@@ -131,21 +143,12 @@ impl Hasher {
             .map_err(|error| ApiError::internal(anyhow::anyhow!("a password could not be hashed: {error}")))
     }
 
-    /// Whether the password is the one of this PHC string. Without a string (no such account) the answer is no, after
-    /// the same work.
-    pub async fn verify(&self, password: &str, stored: Option<String>) -> Result<bool, ApiError> {
+    /// Whether the password is the one of this stored hash. Without one (no such account) the answer is no, after the
+    /// same work.
+    pub async fn verify(&self, password: &str, stored: Option<String>) -> Result<Verdict, ApiError> {
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
-        let verified = self.run("verify", move || {
-            let phc = stored.as_deref().unwrap_or(&hasher.dummy);
-            let matches = PasswordHash::new(phc).map_err(anyhow::Error::from).map(|hash| {
-                hasher
-                    .argon2
-                    .verify_password(password.expose_secret().as_bytes(), &hash)
-                    .is_ok()
-            });
-            matches.map(|matches| matches && stored.is_some())
-        });
+        let verified = self.run("verify", move || hasher.verify(&password, stored.as_deref()));
         verified.await?.map_err(ApiError::internal)
     }
 
@@ -184,6 +187,37 @@ impl Hasher {
             .record(started.elapsed().as_secs_f64());
         Ok(result)
     }
+}
+
+impl Inner {
+    fn verify(&self, password: &SecretString, stored: Option<&str>) -> anyhow::Result<Verdict> {
+        let password = password.expose_secret().as_bytes();
+        if let Some(legacy) = stored.filter(|stored| is_bcrypt(stored)) {
+            // of the bytes after the 72nd bcrypt knows nothing, as the original's did not
+            let matches = bcrypt::verify(password, legacy)?;
+            return Ok(if matches {
+                Verdict::RightButOutdated
+            } else {
+                Verdict::Wrong
+            });
+        }
+        let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))?;
+        let matches = self.argon2.verify_password(password, &hash).is_ok();
+        let current = Params::try_from(&hash).is_ok_and(|made_with| {
+            let today = self.argon2.params();
+            made_with.m_cost() >= today.m_cost() && made_with.t_cost() >= today.t_cost()
+        });
+        Ok(match (matches && stored.is_some(), current) {
+            (false, _) => Verdict::Wrong,
+            (true, true) => Verdict::Right,
+            (true, false) => Verdict::RightButOutdated,
+        })
+    }
+}
+
+/// `$2a$`, `$2b$` or `$2y$`: what the original stored.
+fn is_bcrypt(stored: &str) -> bool {
+    ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| stored.starts_with(prefix))
 }
 
 /// A place in the queue, given back when dropped.
@@ -252,8 +286,11 @@ mod tests {
         let (hasher, sources) = (hasher(2, 8), Sources::system());
         let phc = hasher.hash("Passw0rd!", &sources).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        assert!(hasher.verify("Passw0rd!", Some(phc.clone())).await.unwrap());
-        assert!(!hasher.verify("passw0rd!", Some(phc)).await.unwrap());
+        assert_eq!(
+            hasher.verify("Passw0rd!", Some(phc.clone())).await.unwrap(),
+            Verdict::Right
+        );
+        assert_eq!(hasher.verify("passw0rd!", Some(phc)).await.unwrap(), Verdict::Wrong);
     }
 
     #[tokio::test]
@@ -264,7 +301,60 @@ mod tests {
             "{}",
             hasher.0.dummy
         );
-        assert!(!hasher.verify("Passw0rd!", None).await.unwrap());
+        assert_eq!(hasher.verify("Passw0rd!", None).await.unwrap(), Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn hashes_of_the_original_are_verified_and_outdated() {
+        let hasher = hasher(1, 8);
+        let long = "x".repeat(80);
+        // made by libxcrypt
+        for (password, stored) in [
+            (
+                "Passw0rd!",
+                "$2b$04$abcdefghijklmnopqrstuuchGdllX0O2ZthG6oyaPSbmBrCIbnHlu",
+            ),
+            (&long, "$2a$04$abcdefghijklmnopqrstuubzadhGtS2zEF.gu0yd0opP6cVzb.e0i"),
+            (
+                "Pässw0rd!",
+                "$2b$04$abcdefghijklmnopqrstuu.5JjNkqvKuUnk8ISjHf9O.8bPUwquTG",
+            ),
+        ] {
+            let check = async |password: &str| hasher.verify(password, Some(stored.to_owned())).await.unwrap();
+            assert_eq!(check(password).await, Verdict::RightButOutdated);
+            assert_eq!(check("passw0rd!").await, Verdict::Wrong);
+        }
+        let truncated = "$2a$04$abcdefghijklmnopqrstuubzadhGtS2zEF.gu0yd0opP6cVzb.e0i";
+        let check = async |count: usize| {
+            hasher
+                .verify(&"x".repeat(count), Some(truncated.to_owned()))
+                .await
+                .unwrap()
+        };
+        assert_eq!(
+            check(72).await,
+            Verdict::RightButOutdated,
+            "bytes after the 72nd do not count"
+        );
+        assert_eq!(check(71).await, Verdict::Wrong);
+        assert!(hasher.verify("x", Some("$2b$10$broken".to_owned())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_hash_made_with_less_work_is_outdated() {
+        let weak = Argon2::new(
+            Algorithm::Argon2id,
+            Version::V0x13,
+            Params::new(8_192, 1, 1, None).unwrap(),
+        );
+        let stored = weak
+            .hash_password_with_salt(b"Passw0rd!", &[7; 16])
+            .unwrap()
+            .to_string();
+        let hasher = hasher(1, 1);
+        let check = async |password: &str| hasher.verify(password, Some(stored.clone())).await.unwrap();
+        assert_eq!(check("Passw0rd!").await, Verdict::RightButOutdated);
+        assert_eq!(check("passw0rd!").await, Verdict::Wrong);
     }
 
     #[tokio::test]
@@ -275,6 +365,6 @@ mod tests {
         assert_eq!(refused.status(), 503);
         assert_eq!(hasher.waiting(), 0);
         drop(held);
-        assert!(!hasher.verify("Passw0rd!", None).await.unwrap());
+        assert_eq!(hasher.verify("Passw0rd!", None).await.unwrap(), Verdict::Wrong);
     }
 }

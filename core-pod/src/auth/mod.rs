@@ -2,20 +2,26 @@
 //!
 //! contract: core §2, §4.1-4.3, §4.6-4.8, §14 (JWKS)
 //!
-//! Others meet it in three ways: by its tokens (checked with the published keys), by `verify-token` (other pods, with a
-//! service token), and by the read-only view `auth.accounts` (the user service, in the same database).
+//! Others meet it in four ways: by its tokens (checked with the published keys), by `verify-token` (other pods, with a
+//! service token), by the read-only view `auth.accounts` and by [`client::Accounts`] (the user service, in the same
+//! database and process).
 
+mod breached;
+pub mod client;
 mod config;
 mod cookies;
+mod credentials;
 mod devices;
 mod events;
 mod federation;
 mod fields;
 mod handlers;
 mod hashing;
+mod identity;
 mod mfa;
 mod model;
 mod recovery;
+mod security;
 mod seed;
 mod sessions;
 mod store;
@@ -30,13 +36,17 @@ use shared::{
         session::Sessions,
         tokens::{KeySet, Signer, Verifier},
     },
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     http::limit::RateLimiter,
     redis::Redis,
     sources::Sources,
 };
 
+use breached::PasswordFilter;
+
 pub use config::{AuthConfig, ServiceClient};
+pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
@@ -61,13 +71,16 @@ pub struct AuthState {
     db: Db<Auth>,
     sources: Sources,
     sessions: Sessions,
+    seen: LastSeen,
     signer: Signer,
     verifier: Verifier,
     keys: KeySet,
     hasher: Hasher,
+    filter: PasswordFilter,
     limiter: RateLimiter,
     authenticator: Authenticator,
     origins: Origins,
+    cipher: Cipher,
     config: Arc<AuthConfig>,
 }
 
@@ -75,6 +88,7 @@ impl AuthState {
     /// The service over its database; `origins` is the allow-list of the CORS policy.
     pub fn new(
         config: AuthConfig,
+        cipher: Cipher,
         db: Db<Auth>,
         redis: Redis,
         limiter: RateLimiter,
@@ -84,24 +98,34 @@ impl AuthState {
         let keys = config.key_set(&sources)?;
         let signer = Signer::new(keys.clone(), config.tokens.clone(), sources.clone());
         let verifier = Verifier::own(&keys, config.tokens.clone(), sources.clone());
-        let local = LocalSessions::new(db.clone(), sources.clone());
+        let seen = LastSeen::default();
+        let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone());
         let sessions = Sessions::new(Arc::new(local)).sharing(redis);
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
+        let filter = PasswordFilter::open(&config.breached);
         let (config, origins) = (Arc::new(config), Origins::new(origins));
         Ok(Self {
             db,
             sources,
             sessions,
+            seen,
             signer,
             verifier,
             keys,
             hasher,
+            filter,
             limiter,
             authenticator,
             origins,
+            cipher,
             config,
         })
+    }
+
+    /// Sessions in use, not written down yet.
+    pub fn last_seen(&self) -> LastSeen {
+        self.seen.clone()
     }
 
     /// For the other services of this pod and for the gateway.

@@ -6,6 +6,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use shared::{
     ApiError,
@@ -15,20 +16,24 @@ use shared::{
     },
     db::Db,
     events::outbox,
-    id::SessionId,
+    id::{SessionId, UserId},
     sources::Sources,
 };
 use sqlx::PgConnection;
 
 use super::{
-    Auth, AuthState, events,
-    events::Reason,
+    Auth, AuthState,
+    devices::{Device, LastSeen},
+    events::{self, Reason, SignInStory},
     model::Account,
+    security::{self, SecurityEvent, kind},
     store::{self, Checked, NewSession},
 };
 
 /// Ended sessions are kept this long, for the owner's list and for questions.
 const KEEP_ENDED: TimeDelta = TimeDelta::days(30);
+/// What happened to an account is kept this long.
+const KEEP_EVENTS: TimeDelta = TimeDelta::days(365);
 const PURGE_BATCH: i64 = 1_000;
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
@@ -37,12 +42,20 @@ const PURGE_EVERY: Duration = Duration::from_hours(1);
 pub struct LocalSessions {
     db: Db<Auth>,
     sources: Sources,
+    seen: LastSeen,
 }
 
 impl LocalSessions {
     /// Over the database of auth.
-    pub fn new(db: Db<Auth>, sources: Sources) -> Self {
-        Self { db, sources }
+    pub fn new(db: Db<Auth>, sources: Sources, seen: LastSeen) -> Self {
+        Self { db, sources, seen }
+    }
+
+    fn noted(&self, state: SessionState) -> SessionState {
+        if let SessionState::Live(view) = state {
+            self.seen.note(view.session, self.sources.now());
+        }
+        state
     }
 }
 
@@ -50,16 +63,19 @@ impl LocalSessions {
 impl SessionSource for LocalSessions {
     async fn by_id(&self, session: SessionId) -> Result<SessionState, Unchecked> {
         let checked = store::check_session(self.db.pool(), session, self.sources.now()).await;
-        checked.map(state).map_err(Unchecked::because)
+        checked
+            .map(|checked| self.noted(state(checked)))
+            .map_err(Unchecked::because)
     }
 
     async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
         let checked = store::check_cookie(self.db.pool(), cookie.digest(), self.sources.now()).await;
-        checked.map(state).map_err(Unchecked::because)
+        checked
+            .map(|checked| self.noted(state(checked)))
+            .map_err(Unchecked::because)
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the end of a chain of `map`")]
 fn state(checked: Option<Checked>) -> SessionState {
     match checked {
         Some(Checked { gone: true, .. }) => SessionState::Gone,
@@ -72,6 +88,7 @@ fn state(checked: Option<Checked>) -> SessionState {
 }
 
 /// Where a sign-in comes from.
+#[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The client's address.
     pub ip_address: &'a str,
@@ -122,6 +139,8 @@ pub enum Occasion {
     SignIn {
         /// For thirty days instead of seven.
         remember_me: bool,
+        /// How the account was proven: `password`, `oauth` or `token`.
+        method: &'static str,
     },
 }
 
@@ -135,7 +154,10 @@ pub async fn open(
 ) -> Result<Opened, ApiError> {
     let AuthState { sources, config, .. } = state;
     let now = sources.now();
-    let remember_me = matches!(occasion, Occasion::SignIn { remember_me: true });
+    let (remember_me, method) = match occasion {
+        Occasion::SignUp => (false, "password"),
+        Occasion::SignIn { remember_me, method } => (remember_me, method),
+    };
     let life = config.sessions.life(remember_me);
     let session: SessionId = sources.id();
     let (refresh, cookie) = (sources.secret(), sources.secret());
@@ -143,7 +165,7 @@ pub async fn open(
         id: session,
         user: account.id,
         remember_me,
-        method: "password",
+        method,
         ip_address: origin.ip_address,
         user_agent: origin.user_agent,
         refresh: fingerprint(&refresh),
@@ -153,13 +175,27 @@ pub async fn open(
         now,
     };
     let evicted = store::insert_session(tx, &new, i64::from(config.sessions.max_per_user)).await?;
+    let device = Device::of(origin.user_agent);
+    let is_new = store::note_device(tx, account.id, device.fingerprint(), now).await?;
     let mut told = vec![match occasion {
         Occasion::SignUp => events::user_created(sources, account),
         Occasion::SignIn { .. } => {
-            let from = (origin.ip_address, origin.user_agent.unwrap_or_default());
-            events::login(sources, session, account, from)
+            let story = SignInStory {
+                session,
+                method,
+                origin,
+                new_device: is_new.then_some(device.name.as_str()),
+            };
+            events::login(sources, account, &story)
         }
     }];
+    let kind = if is_new { kind::NEW_DEVICE } else { kind::LOGIN };
+    let data = json!({ "method": method, "device": device.name });
+    let event = SecurityEvent::new(account.id, kind)
+        .session(session)
+        .from(origin)
+        .data(data);
+    security::note(tx, sources, &event).await?;
     told.extend(
         evicted
             .iter()
@@ -177,10 +213,40 @@ pub async fn open(
     })
 }
 
+/// Ends all live sessions of an account, but perhaps one, and tells of each. To be announced after the commit.
+pub async fn end_all(
+    tx: &mut PgConnection,
+    state: &AuthState,
+    user: UserId,
+    except: Option<SessionId>,
+    label: &str,
+    reason: Reason,
+) -> sqlx::Result<Vec<SessionId>> {
+    let AuthState { sources, .. } = state;
+    let ended = store::end_all_sessions(tx, user, except, label, sources.now()).await?;
+    let told: Vec<_> = ended
+        .iter()
+        .map(|session| events::logout(sources, *session, user, reason))
+        .collect();
+    outbox::append::<Auth>(tx, &told).await?;
+    Ok(ended)
+}
+
+/// Ends one live session of an account and tells of it. False: the account has no such session.
+pub async fn end_own(tx: &mut PgConnection, state: &AuthState, user: UserId, session: SessionId) -> sqlx::Result<bool> {
+    let AuthState { sources, .. } = state;
+    let ended = store::end_session_of(tx, user, session, "user_initiated", sources.now()).await?;
+    if ended {
+        let told = events::logout(sources, session, user, Reason::UserInitiated);
+        outbox::append::<Auth>(tx, &[told]).await?;
+    }
+    Ok(ended)
+}
+
 /// An access token of a session.
 pub fn sign(
     state: &AuthState,
-    user: shared::id::UserId,
+    user: UserId,
     email: &str,
     role: shared::auth::Role,
     session: SessionId,
@@ -201,11 +267,12 @@ pub fn remaining(end: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
 
 /// Deletes what nobody can use any more, batch by batch. Gives the number of rows; several replicas do not meet.
 pub async fn purge_sessions(db: &Db<Auth>, sources: &Sources) -> sqlx::Result<u64> {
-    let before = sources.now() - KEEP_ENDED;
+    let now = sources.now();
     let mut total = 0;
     loop {
         let mut conn = db.acquire().await?;
-        let purged = store::purge(&mut conn, before, PURGE_BATCH).await?;
+        let purged = store::purge(&mut conn, now - KEEP_ENDED, PURGE_BATCH).await?
+            + store::purge_security_events(&mut *conn, now - KEEP_EVENTS, PURGE_BATCH).await?;
         total += purged;
         if purged < PURGE_BATCH.unsigned_abs() {
             return Ok(total);

@@ -3,6 +3,10 @@
 //! contract: core §2.4, §2.5, §11. Secrets arrive here as SHA-256 only. The clock is the caller's: no statement asks the
 //! database for the time.
 
+mod identity;
+mod lockout;
+mod security;
+
 use chrono::{DateTime, Utc};
 use shared::{
     auth::Role,
@@ -10,6 +14,7 @@ use shared::{
 };
 use sqlx::{PgConnection, PgExecutor};
 
+pub use self::{identity::*, lockout::*, security::*};
 use super::model::{Account, Family};
 
 /// Cookies one session may have: a browser that lost its own gets another, a program that never keeps one cannot pile up.
@@ -130,27 +135,66 @@ pub async fn find_password(db: impl PgExecutor<'_>, email: &str) -> sqlx::Result
     Ok(row.map(|row| (row.id, row.password_hash)))
 }
 
-/// Notes a sign-in and locks the account, so that the limit of sessions holds for sign-ins at the same time. `None` if the
-/// account was deleted or its password changed since it was checked.
+/// The stored password of this account.
+pub async fn find_password_of(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        "select password_hash from auth.users where id = $1 and deleted_at is null",
+        id as UserId
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Notes a sign-in and locks the account, so that the limit of sessions holds for sign-ins at the same time; wrong
+/// passwords are forgotten, an outdated hash is replaced. `None` if the account was deleted or locked or its password
+/// changed since it was checked.
 pub async fn note_login(
     conn: &mut PgConnection,
     id: UserId,
     password_hash: &str,
+    upgraded: Option<&str>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<Account>> {
     sqlx::query_as!(
         Account,
         r#"update auth.users
-           set last_login_at = case when suspended_at is null then $3 else last_login_at end
-           where id = $1 and password_hash = $2 and deleted_at is null
+           set last_login_at = case when suspended_at is null then $3 else last_login_at end,
+               password_hash = coalesce($4, password_hash),
+               failed_logins = 0, lockouts = 0, locked_until = null
+           where id = $1 and password_hash = $2 and deleted_at is null and (locked_until is null or locked_until <= $3)
            returning id as "id: UserId", email, username, first_name, last_name, role as "role: Role", is_verified,
                      onboarding_completed_at, suspended_at, created_at, updated_at"#,
         id as UserId,
         password_hash,
         now,
+        upgraded,
     )
     .fetch_optional(conn)
     .await
+}
+
+/// Replaces the password of an account whose present one was checked. `false` if the account was deleted or locked or its
+/// password changed since.
+pub async fn change_password(
+    conn: &mut PgConnection,
+    id: UserId,
+    checked_hash: &str,
+    new_hash: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let changed = sqlx::query!(
+        "update auth.users
+         set password_hash = $3, password_changed_at = $4, updated_at = $4,
+             failed_logins = 0, lockouts = 0, locked_until = null
+         where id = $1 and password_hash = $2 and deleted_at is null and (locked_until is null or locked_until <= $4)",
+        id as UserId,
+        checked_hash,
+        new_hash,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(changed.rows_affected() > 0)
 }
 
 /// Inserts a session with its first refresh token and cookie, and ends the oldest ones beyond `max_live`, this included.
@@ -296,6 +340,31 @@ pub async fn insert_cookie(
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// Deletes all secrets of a session and gives it one new cookie. A deleted refresh token is unknown: presenting it is
+/// refused and taken for no theft, for its browser may not have heard of the change yet. Gives the digests of the cookies.
+pub async fn replace_secrets(
+    conn: &mut PgConnection,
+    session: SessionId,
+    cookie: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar!(
+        "with tokens as (
+             delete from auth.refresh_tokens where session_id = $1
+         ), old as (
+             delete from auth.session_cookies where session_id = $1 returning token_hash
+         ), new as (
+             insert into auth.session_cookies (token_hash, session_id, created_at) values ($2, $1, $3)
+         )
+         select token_hash from old",
+        session as SessionId,
+        cookie.as_slice(),
+        now,
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// When a live session ends unless it is refreshed, and whether its browser is to be remembered.

@@ -28,6 +28,7 @@ use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
+    crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
     lifecycle::Tasks,
@@ -39,6 +40,8 @@ use shared::{
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
 pub use realtime::{Realtime, RealtimeConfig};
+
+use crate::auth::client::Accounts;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -87,21 +90,46 @@ pub struct UserState {
     limiter: RateLimiter,
     notifications: Notifications,
     realtime: Realtime,
+    accounts: Accounts,
+    cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
 }
 
+/// What the service is made over.
+#[derive(Debug)]
+pub struct UserParts<'a> {
+    /// Its database.
+    pub db: Db<User>,
+    /// What replicas share.
+    pub redis: Redis,
+    /// Rate limits.
+    pub limiter: RateLimiter,
+    /// Who calls.
+    pub authenticator: Authenticator,
+    /// The accounts, at the auth service.
+    pub accounts: Accounts,
+    /// Encryption of single fields.
+    pub cipher: Cipher,
+    /// The allow-list of the CORS policy.
+    pub origins: &'a [String],
+    /// Clock and random numbers.
+    pub sources: Sources,
+}
+
 impl UserState {
-    /// The service over its database. `origins` is the allow-list of the CORS policy.
-    pub fn new(
-        config: UserConfig,
-        db: Db<User>,
-        redis: Redis,
-        limiter: RateLimiter,
-        authenticator: Authenticator,
-        origins: &[String],
-        sources: Sources,
-    ) -> Self {
+    /// The service over its parts.
+    pub fn new(config: UserConfig, parts: UserParts<'_>) -> Self {
+        let UserParts {
+            db,
+            redis,
+            limiter,
+            authenticator,
+            accounts,
+            cipher,
+            origins,
+            sources,
+        } = parts;
         let notifications = Notifications::new(sources.clone());
         let (shared, auth, clock) = (redis.clone(), authenticator.clone(), sources.clone());
         let realtime = Realtime::new(config.realtime, shared, auth, origins, clock);
@@ -113,6 +141,8 @@ impl UserState {
             limiter,
             notifications,
             realtime,
+            accounts,
+            cipher,
             config,
             audit: audit::Audit::default(),
         }

@@ -17,6 +17,7 @@ mod events;
 mod gdpr;
 mod hostile;
 mod javascript;
+mod identity;
 mod notifications;
 mod onboarding;
 mod openapi;

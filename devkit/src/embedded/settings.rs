@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{chance, server::write_private};
 
 /// Every setting that can come out of a start.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 20] = [
     "DATABASE_URL",
     "AUTH_DATABASE_URL",
     "USER_DATABASE_URL",
@@ -29,6 +29,7 @@ pub(super) const NAMES: [&str; 19] = [
     "JWT_KEYSET",
     "SERVICE_CLIENTS",
     "SERVICE_CLIENT_SECRET",
+    "DATA_ENCRYPTION_KEY",
 ];
 
 /// The bucket of the platform.
@@ -44,6 +45,9 @@ pub(super) struct Checkout {
     pub(super) stripe: Stripe,
     signing_key: SigningKey,
     service_clients: BTreeMap<String, String>,
+    /// Absent in folders of older releases: `open` makes one then.
+    #[serde(default)]
+    data_encryption_key: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,7 +77,13 @@ impl Checkout {
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("checkout.json");
         if let Ok(text) = std::fs::read(&file) {
-            return serde_json::from_slice(&text).with_context(|| format!("failed to read {}", file.display()));
+            let mut known: Self =
+                serde_json::from_slice(&text).with_context(|| format!("failed to read {}", file.display()))?;
+            if known.data_encryption_key.is_none() {
+                known.data_encryption_key = Some(encryption_key());
+                known.save(folder)?;
+            }
+            return Ok(known);
         }
         let fresh = Self::fresh();
         fresh.save(folder)?;
@@ -103,6 +113,7 @@ impl Checkout {
             stripe,
             signing_key,
             service_clients,
+            data_encryption_key: Some(encryption_key()),
         }
     }
 
@@ -122,11 +133,19 @@ impl Checkout {
             .map(|(id, secret)| format!("{id}={secret}"))
             .collect();
         let mut settings = vec![("JWT_KEYSET", keys.to_string()), ("SERVICE_CLIENTS", clients.join(","))];
+        if let Some(key) = &self.data_encryption_key {
+            settings.push(("DATA_ENCRYPTION_KEY", key.clone()));
+        }
         if let Some(secret) = self.service_clients.get(pod) {
             settings.push(("SERVICE_CLIENT_SECRET", secret.clone()));
         }
         settings
     }
+}
+
+/// A key of encrypted fields, 32 bytes in base64.
+fn encryption_key() -> String {
+    base64::engine::general_purpose::STANDARD.encode(chance::bytes::<32>())
 }
 
 #[cfg(test)]

@@ -176,21 +176,41 @@ impl Sessions {
     /// has committed the revocation. While Redis is away the others find out when what they remember runs out; the
     /// announcement is repeated until that is certain.
     pub async fn announce_revoked(&self, sessions: &[SessionId]) {
+        self.announce(sessions, SessionState::Revoked).await;
+    }
+
+    /// The same for sessions that ended with their account: suspended or gone is what their tokens are told from now on.
+    pub async fn announce(&self, sessions: &[SessionId], state: SessionState) {
         for session in sessions {
-            self.near.insert(*session, SessionState::Revoked).await;
+            self.near.insert(*session, state).await;
         }
         let Some(redis) = &self.shared else { return };
         for session in sessions {
-            if announce(redis, *session).await.is_ok() {
+            if announce(redis, *session, state).await.is_ok() {
                 continue;
             }
             let (redis, session) = (redis.clone(), *session);
             tokio::spawn(async move {
                 let until = tokio::time::Instant::now() + SHARED;
-                while tokio::time::Instant::now() < until && announce(&redis, session).await.is_err() {
+                while tokio::time::Instant::now() < until && announce(&redis, session, state).await.is_err() {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
             });
+        }
+    }
+
+    /// Tells everybody that cookies are dead whose session may live on. Called after the owner has committed it.
+    pub async fn announce_dead_cookies(&self, digests: &[Vec<u8>]) {
+        for digest in digests {
+            if let Ok(digest) = <[u8; 32]>::try_from(digest.as_slice()) {
+                let dead = Named::Nothing(SessionState::Revoked);
+                self.near_cookies.insert(digest, dead).await;
+            }
+            let Some(redis) = &self.shared else { continue };
+            // what an answer that is on its way would write (only where nothing is) must find this
+            if let Err(error) = redis.set(&cookie_key(digest), DEAD, Some(ANNOUNCED)).await {
+                tracing::warn!(%error, "a dead cookie could not be announced; it is forgotten within a minute");
+            }
         }
     }
 
@@ -212,22 +232,40 @@ impl Sessions {
     }
 
     async fn look_up_cookie(&self, cookie: &CookieSecret) -> Result<Named, Unchecked> {
-        let key = format!("dsess:{}", hex::encode(cookie.digest()));
+        let key = cookie_key(&cookie.digest());
         if let Some(redis) = &self.shared
-            && let Ok(Some(text)) = redis.get_text(&key).await
-            && let Ok(session) = text.parse()
+            && let Some(named) = shared_name(redis, &key).await
         {
-            return Ok(Named::Session(session));
+            return Ok(named);
         }
         let state = self.source.by_cookie(cookie).await?;
         let SessionState::Live(view) = state else {
             return Ok(Named::Nothing(state));
         };
         if let Some(redis) = &self.shared {
-            // a hint: whether the session lives is asked every time
-            let _ = redis.set(&key, view.session.to_string(), Some(SHARED)).await;
+            // a hint: whether the session lives is asked every time; only where nothing is, as above
+            if let Ok(false) = redis.set_nx(&key, view.session.to_string(), Some(SHARED)).await
+                && let Some(named) = shared_name(redis, &key).await
+            {
+                return Ok(named);
+            }
         }
         Ok(Named::Session(view.session))
+    }
+}
+
+/// Stands in Redis for a cookie that was replaced.
+const DEAD: &str = "dead";
+
+fn cookie_key(digest: &[u8]) -> String {
+    format!("dsess:{}", hex::encode(digest))
+}
+
+/// The session a cookie names, or that it names none any more.
+async fn shared_name(redis: &Redis, key: &str) -> Option<Named> {
+    match redis.get_text(key).await.ok()??.as_str() {
+        DEAD => Some(Named::Nothing(SessionState::Revoked)),
+        text => text.parse().ok().map(Named::Session),
     }
 }
 
@@ -240,9 +278,9 @@ async fn shared_state(redis: &Redis, key: &str) -> Option<SessionState> {
     serde_json::from_str(&text).ok()
 }
 
-async fn announce(redis: &Redis, session: SessionId) -> anyhow::Result<()> {
-    let revoked = serde_json::to_string(&SessionState::Revoked)?;
-    redis.set(&session_key(session), revoked, Some(ANNOUNCED)).await?;
+async fn announce(redis: &Redis, session: SessionId, state: SessionState) -> anyhow::Result<()> {
+    let state = serde_json::to_string(&state)?;
+    redis.set(&session_key(session), state, Some(ANNOUNCED)).await?;
     redis
         .set(&format!("revoked:sid:{session}"), "1", Some(ANNOUNCED))
         .await?;

@@ -1,12 +1,22 @@
-//! Sessions as their owner sees them, and what happened to the account.
+//! Sessions as their owner sees them and ends them, and what happened to the account.
 //!
-//! contract: core §14
+//! contract: core §14 (session list and revoke, security event log)
 
-use utoipa_axum::router::OpenApiRouter;
+mod agent;
+mod handlers;
+mod seen;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use agent::{Device, DeviceKind};
+pub use seen::{LastSeen, keep_noting};
 
 use super::AuthState;
 
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
+        .routes(routes!(handlers::list, handlers::end_others))
+        .routes(routes!(handlers::end_one))
+        .routes(routes!(handlers::security_events))
 }

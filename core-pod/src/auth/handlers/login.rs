@@ -1,6 +1,6 @@
 //! `POST /api/v1/auth/login`: a session for the right password (core §4.2).
 //!
-//! An unknown address and a wrong password give the same answer after the same work. Only failures count towards the
+//! An unknown address, a wrong password and a locked account give the same answer after the same work. Only failures count towards the
 //! limits: a place is taken before the password is checked, so that many tries at once do not slip through, and given
 //! back when the try was not a failure.
 
@@ -11,11 +11,13 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use shared::{ApiError, http::client_address::ClientAddress};
+use sqlx::{Postgres, Transaction};
 use utoipa::ToSchema;
 
 use super::{Answer, SignedIn, User, origin_of, signed_in};
 use crate::auth::{
     AuthState,
+    credentials::{self, Proven},
     fields::{Fields, Flag, Problems, Text},
     model::{Account, Email},
     sessions::{self, Occasion, Opened, Origin},
@@ -125,32 +127,42 @@ async fn attempt(
     address: ClientAddress,
     headers: &HeaderMap,
 ) -> Result<(Account, Opened), ApiError> {
-    let stored = store::find_password(state.db.pool(), sign_in.email.as_str()).await?;
-    let hash = stored.as_ref().map(|(_, hash)| hash.clone());
-    let matches = state.hasher.verify(sign_in.password, hash).await?;
-    let Some((user, hash)) = stored.filter(|_| matches) else {
-        return Err(invalid_credentials());
-    };
-
     let (ip_address, user_agent) = origin_of(address, headers);
     let origin = Origin {
         ip_address: &ip_address,
         user_agent: user_agent.as_deref(),
     };
-    let mut tx = state.db.begin().await?;
-    let account = store::note_login(&mut tx, user, &hash, state.sources.now())
-        .await?
-        .ok_or_else(invalid_credentials)?;
+    let (mut tx, account) = prove(state, sign_in, &origin).await?;
     if account.is_suspended() {
         return Err(suspended());
     }
     let occasion = Occasion::SignIn {
         remember_me: sign_in.remember_me,
+        method: "password",
     };
     let opened = sessions::open(&mut tx, state, &account, occasion, &origin).await?;
     tx.commit().await?;
     state.sessions.announce_revoked(&opened.evicted).await;
     Ok((account, opened))
+}
+
+/// Checks the password and opens the transaction that accepts it. A sign-in at the same time may have replaced an outdated
+/// hash in between; then the new one is checked.
+async fn prove(
+    state: &AuthState,
+    sign_in: &SignIn<'_>,
+    origin: &Origin<'_>,
+) -> Result<(Transaction<'static, Postgres>, Account), ApiError> {
+    loop {
+        let proven = credentials::check(state, &sign_in.email, sign_in.password, origin).await?;
+        let Proven { user, hash, upgraded } = proven.ok_or_else(invalid_credentials)?;
+        let mut tx = state.db.begin().await?;
+        match store::note_login(&mut tx, user, &hash, upgraded.as_deref(), state.sources.now()).await? {
+            Some(account) => return Ok((tx, account)),
+            None if upgraded.is_some() => {}
+            None => return Err(invalid_credentials()),
+        }
+    }
 }
 
 fn outcome_label<T>(outcome: &Result<T, ApiError>) -> &'static str {

@@ -2,9 +2,11 @@
 //!
 //! contract: core §4
 
+mod change_password;
 mod jwks;
 mod login;
 mod logout;
+mod logout_all;
 mod profile;
 mod refresh;
 mod register;
@@ -60,8 +62,10 @@ impl Groups {
             register: OpenApiRouter::new().routes(routes!(register::register)),
             refresh: OpenApiRouter::new().routes(routes!(refresh::refresh)),
             others: OpenApiRouter::new()
-                .routes(routes!(profile::profile))
+                .routes(routes!(profile::profile, profile::change_profile))
+                .routes(routes!(change_password::change_password))
                 .routes(routes!(logout::logout))
+                .routes(routes!(logout_all::logout_all))
                 .routes(routes!(service_token::service_token))
                 .merge(super::devices::routes())
                 .merge(super::federation::routes())
@@ -120,7 +124,7 @@ pub struct Answer<T> {
 }
 
 impl<T> Answer<T> {
-    fn new(message: &'static str, data: T) -> Self {
+    pub(in crate::auth) fn new(message: &'static str, data: T) -> Self {
         Self {
             success: true,
             message,
@@ -236,7 +240,7 @@ fn cookies(state: &AuthState) -> Cookies {
 }
 
 /// The client's address and program, as sessions keep them.
-fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
+pub(in crate::auth) fn origin_of(address: ClientAddress, headers: &HeaderMap) -> (String, Option<String>) {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     (
         address.0.to_string(),

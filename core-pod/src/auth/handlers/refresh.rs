@@ -29,6 +29,7 @@ use crate::auth::{
     events::{self, Reason},
     fields::{Fields, Text},
     model::{Family, Refusal},
+    security::{self, SecurityEvent, kind},
     sessions::{self, digest, fingerprint, remaining},
     store::{self, Claimed},
 };
@@ -175,6 +176,8 @@ async fn end_family(
     now: DateTime<Utc>,
 ) -> Result<(), ApiError> {
     let ended = store::end_sessions(&mut tx, &[family.session], &[], &[], "replayed", now).await?;
+    let event = SecurityEvent::new(family.user, kind::TOKEN_REUSED).session(family.session);
+    security::note(&mut tx, &state.sources, &event).await?;
     let told: Vec<_> = ended
         .iter()
         .map(|ended| events::logout(&state.sources, ended.session, ended.user, Reason::Forced))

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 use super::{Answer, SignedIn, User, origin_of, signed_in};
 use crate::auth::{
     AuthState,
+    breached::PasswordFilter,
     fields::{Fields, Problems, Text},
-    model::{Account, Email, Password, PersonName, Username},
+    model::{Account, Email, Owner, Password, PersonName, Username},
     sessions::{self, Occasion, Origin},
     store::{self, NewAccount},
 };
@@ -47,7 +48,7 @@ struct SignUp {
 }
 
 impl RegisterBody {
-    fn parse(&self, require_first_name: bool) -> Result<SignUp, ApiError> {
+    fn parse(&self, require_first_name: bool, filter: &PasswordFilter) -> Result<SignUp, ApiError> {
         let mut problems = Problems::default();
         let email = problems.take(self.email.required("email", "Email is required"));
         let email = email.and_then(|raw| {
@@ -58,15 +59,13 @@ impl RegisterBody {
             email
         });
         let password = problems.take(self.password.required("password", "Password is required"));
-        let password = password.and_then(|raw| match Password::parse(raw) {
-            Ok(password) => Some(password),
-            Err(messages) => {
-                for message in messages {
-                    problems.add("password", message);
-                }
-                None
-            }
-        });
+        let owner = Owner {
+            email: email.as_ref().map_or("", Email::as_str),
+            username: self.username.given(),
+            first_name: self.first_name.given(),
+            last_name: self.last_name.given(),
+        };
+        let password = password.and_then(|raw| problems.password("password", raw, &owner, filter));
         let first_name = optional(&mut problems, &self.first_name, "firstName", PersonName::parse);
         if require_first_name && matches!(self.first_name, Text::Absent) {
             problems.add("firstName", "First name is required");
@@ -90,7 +89,7 @@ impl RegisterBody {
 }
 
 /// A field that may be absent; an empty one counts as given.
-fn optional<T>(
+pub(super) fn optional<T>(
     problems: &mut Problems,
     field: &Text,
     path: &str,
@@ -121,7 +120,7 @@ pub async fn register(
     headers: HeaderMap,
     Fields(body): Fields<RegisterBody>,
 ) -> Result<Response, ApiError> {
-    let sign_up = body.parse(state.config.require_first_name)?;
+    let sign_up = body.parse(state.config.require_first_name, &state.filter)?;
     let password_hash = state.hasher.hash(sign_up.password.expose(), &state.sources).await?;
     let account = sign_up.account(&state);
     let (ip_address, user_agent) = origin_of(address, &headers);

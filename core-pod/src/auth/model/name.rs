@@ -2,6 +2,8 @@
 //!
 //! contract: core §4.1. Any script is welcome; what could break out of a page or turn its text around is refused.
 
+use std::fmt;
+
 use unicode_normalization::UnicodeNormalization as _;
 
 /// A first or last name: 1 to 50 characters, NFC.
@@ -11,6 +13,18 @@ pub struct PersonName(String);
 /// A user name: 3 to 30 characters, NFC, unique.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Username(String);
+
+impl fmt::Debug for PersonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PersonName(***)")
+    }
+}
+
+impl fmt::Debug for Username {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Username(***)")
+    }
+}
 
 impl PersonName {
     /// The name without blanks around it, or what is wrong with it.
@@ -44,7 +58,8 @@ impl Username {
     }
 }
 
-fn clean(raw: &str) -> Option<String> {
+/// The text in NFC without blanks around it, unless something in it could break out of a page.
+pub(super) fn clean(raw: &str) -> Option<String> {
     let acceptable =
         |character: char| !character.is_control() && !matches!(character, '<' | '>') && !is_invisible(character);
     // normalising can grow a text many times over; nothing that long is a name
