@@ -16,6 +16,7 @@ need python3 python3
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 if [ "$purpose" != run ]; then
     need redis-server redis-server
+    # tests talk to a real OpenID provider and to the official Socket.IO client, which are node programs
     need node nodejs
     need npm npm
     [ "$purpose" != bench ] || need wrk wrk

@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod config;
 pub mod fault;
+mod internal;
 pub mod payment;
 mod services;
 pub mod voyage;
@@ -88,6 +89,12 @@ fn openapi() -> OpenApi {
         .bearer_format("JWT")
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let service = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("A service token of the core pod."))
+        .build();
+    components.add_security_scheme("service", SecurityScheme::Http(service));
     let session = ApiKey::Cookie(ApiKeyValue::new("ds_session"));
     components.add_security_scheme("session", SecurityScheme::ApiKey(session));
     document

@@ -220,6 +220,10 @@ impl Services {
         );
         let ai_kit = Kit::new(Ai::NAME, &config.http, Some(self.burst_guard(config.bursts.ai)));
         let webhook_kit = Kit::new(Payment::NAME, &config.http, None);
+        let (voyage_internal, payment_internal) = (
+            Kit::new(Voyage::NAME, &config.http, None).no_store(),
+            Kit::new(Payment::NAME, &config.http, None).no_store(),
+        );
         let pod_kit = Kit::new(BusinessPod::NAME, &config.http, None);
 
         let voyage = || {
@@ -234,22 +238,29 @@ impl Services {
                 .merge(payment::health::alias("/api/v1/payments/health", &payment_health))
         };
         let ai = || Router::from(ai::router(&self.ai)).merge(health::alias("/api/v1/ai/health", ai_health.clone()));
+        let voyage_internal = || voyage_internal.routes(voyage::internal_router(&self.voyage));
+        let payment_internal = || payment_internal.routes(payment::internal_router(&self.payment));
         let webhook = || webhook_kit.routes(payment::webhook_router(&self.payment.payments));
 
         let public = voyage_kit
             .routes(voyage())
             .merge(payment_kit.routes(payment()))
             .merge(webhook())
+            .merge(voyage_internal())
+            .merge(payment_internal())
             .merge(ai_kit.routes(ai()))
             .merge(pod_kit.routes(health::routes(pod_health.clone()).route("/", get(card))));
-        let voyage_alone = voyage_kit.routes(
-            voyage()
-                .merge(health::routes(voyage_health.clone()))
-                .merge(health::alias("/api/v1/health", voyage_health.clone())),
-        );
+        let voyage_alone = voyage_kit
+            .routes(
+                voyage()
+                    .merge(health::routes(voyage_health.clone()))
+                    .merge(health::alias("/api/v1/health", voyage_health.clone())),
+            )
+            .merge(voyage_internal());
         let payment_alone = payment_kit
             .routes(payment().merge(payment::health::routes(&payment_health)))
-            .merge(webhook());
+            .merge(webhook())
+            .merge(payment_internal());
         let ai_alone = ai_kit.routes(ai().merge(health::routes(ai_health.clone())));
         Routes {
             public: pod_kit.front(public),

@@ -3,6 +3,7 @@
 //! contract: payment.md. Every change of a payment is one database transaction: inbox or idempotency row, guarded
 //! transition, ledger entries and outbox events together. Stripe is called before or after a transaction, never in one.
 
+mod admin;
 mod charge;
 pub mod client;
 pub mod config;
@@ -102,6 +103,9 @@ impl Limits {
 /// Where the service's routes are; the second is an alias.
 const BASES: [&str; 2] = ["/api/v1/payment", "/api/v1/payments"];
 
+/// Where the core pod finds what nobody else may call.
+const INTERNAL: &str = "/api/v1/internal";
+
 /// The routes for callers, under both bases.
 pub fn router(state: &PaymentState) -> Router {
     let routes = || Router::from(documented()).with_state(state.clone());
@@ -119,11 +123,24 @@ pub fn webhook_router(payments: &Payments) -> Router {
         .fold(Router::new(), |router, base| router.nest(base, routes()))
 }
 
+/// What only the core pod may call (core §2.8); no limit of a client's address stands before it.
+pub fn internal_router(state: &PaymentState) -> Router {
+    let (internal, _) = OpenApiRouter::new().nest(INTERNAL, internal()).split_for_parts();
+    internal.with_state(state.clone())
+}
+
+fn internal() -> OpenApiRouter<PaymentState> {
+    OpenApiRouter::new()
+        .routes(routes!(admin::put_status))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
 /// The document of all of them.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let [base, _] = BASES;
     let mut document = OpenApiRouter::new().nest(base, documented()).into_openapi();
     document.merge(OpenApiRouter::new().nest(base, documented_webhook()).into_openapi());
+    document.merge(OpenApiRouter::new().nest(INTERNAL, internal()).into_openapi());
     document
 }
 

@@ -188,6 +188,9 @@ impl Transaction {
         use Status::{Canceled, Failed, Pending, Processing, Refunded, Succeeded};
         let certain = source == Source::Truth;
         let verdict = match (self.status, observed) {
+            // paid so far only on an administrator's word: now Stripe says so as well
+            (Succeeded, Observed::Succeeded(success)) if self.captured == 0 => Verdict::Changed(self.judge(success)),
+
             (_, Observed::Waiting)
             | (Processing, Observed::Processing)
             | (Succeeded | Refunded, Observed::Succeeded(_))
@@ -243,7 +246,11 @@ impl Transaction {
                 self.failure_code = Some(failure.code.clone());
                 self.failure_message = Some(failure.message.clone());
             }
-            Effect::Completed(success) => self.succeed(success, None, now),
+            Effect::Completed(success) => {
+                // what stood on an administrator's word alone stands on Stripe's now
+                self.review.take_if(|review| review == FORCED);
+                self.succeed(success, None, now);
+            }
             Effect::Flagged(success) => self.succeed(success, Some("amount_mismatch"), now),
             Effect::LateSuccess(success) => self.succeed(success, Some("late_success"), now),
             Effect::Canceled => {
@@ -260,13 +267,37 @@ impl Transaction {
     fn succeed(&mut self, success: &Success, review: Option<&str>, now: DateTime<Utc>) {
         self.status = Status::Succeeded;
         self.attempt += 1;
-        self.confirmed_at = Some(now);
+        self.confirmed_at.get_or_insert(now);
         self.captured = success.received.minor;
         self.charge.clone_from(&success.charge);
         self.payment_method.clone_from(&success.payment_method);
         if let Some(review) = review {
             self.review = Some(review.to_owned());
         }
+    }
+
+    /// Sets the status on an administrator's word, while Stripe cannot be asked (payment §9). Moves no money: what is called
+    /// paid has nothing to give back, and confirms no booking, until Stripe has said so too.
+    pub fn force(&mut self, to: Status, now: DateTime<Utc>) -> Result<(), NotForcible> {
+        use Status::{Failed, Pending, Processing, Refunded, Succeeded};
+        match (self.status, to) {
+            (Pending | Processing, Failed) => {
+                self.failed_at.get_or_insert(now);
+                self.failure_code.get_or_insert_with(|| FORCED.to_owned());
+                self.failure_message
+                    .get_or_insert_with(|| "Set by an administrator".to_owned());
+            }
+            (Pending | Processing | Failed, Succeeded) => {
+                self.confirmed_at.get_or_insert(now);
+            }
+            (Succeeded, Refunded) if self.captured > 0 && self.refunded == self.captured => {
+                self.refunded_at.get_or_insert(now);
+            }
+            _ => return Err(NotForcible),
+        }
+        self.status = to;
+        self.review = Some(FORCED.to_owned());
+        Ok(())
     }
 
     /// Minor units that can still be given back.
@@ -337,6 +368,13 @@ impl Transaction {
         }
     }
 }
+
+/// Why a person has to look at a payment whose status an administrator set.
+const FORCED: &str = "forced_status";
+
+/// Not even an administrator may set this status from the present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotForcible;
 
 /// Why no refund can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

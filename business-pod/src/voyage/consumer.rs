@@ -21,6 +21,7 @@ use super::{
     Voyage, VoyageState, Wake,
     booking::{
         model::{Booking, Trigger, payment_failed_reason},
+        orders::{self, RefundOutcome},
         saga::{self, Actor},
         store,
     },
@@ -118,6 +119,10 @@ impl Handler<Voyage> for Consumer {
         }
         if booking.payment_intent.is_none() {
             booking.payment_intent.clone_from(&payment.payment_id);
+        }
+        if let Trigger::Refunded(_) = trigger {
+            let now = self.sources.now();
+            orders::note_refund(tx, booking.id, RefundOutcome::Arrived(None), now).await?;
         }
         saga::drive(tx, &self.sources, &mut booking, &trigger, Actor::Payment, Some(event)).await?;
         Ok(())

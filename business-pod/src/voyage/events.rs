@@ -115,6 +115,25 @@ pub fn booking_changed(sources: &Sources, booking: &Booking, change: &Change) ->
     Some(event.correlated(booking.correlation.clone()))
 }
 
+/// An administrator corrected a booking. Free text stays here: of what is not an amount only the name is told.
+pub fn booking_modified(
+    sources: &Sources,
+    booking: &Booking,
+    changes: &Map<String, Value>,
+    at: DateTime<Utc>,
+) -> NewEvent {
+    let payload = json!({
+        "bookingId": booking.reference,
+        "bookingReference": booking.reference,
+        "id": booking.id,
+        "userId": booking.user,
+        "changes": changes,
+        "updatedAt": iso_millis(at),
+    });
+    NewEvent::at::<Voyage>(sources, at, Topic::VoyageBookingUpdated, &booking.reference, &payload)
+        .correlated(booking.correlation.clone())
+}
+
 /// A checkout succeeded: the booking has its payment.
 pub fn cart_checkout(sources: &Sources, booking: &Booking, cart: CartId, intent: &str) -> NewEvent {
     let items: Vec<_> = booking

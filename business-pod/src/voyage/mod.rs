@@ -33,7 +33,7 @@ pub use self::{
     config::{PricePolicy, VoyageConfig},
     consumer::handler,
     reconcile::{Wake, workers},
-    routes::{openapi, router, token_only_router},
+    routes::{internal_router, openapi, router, token_only_router},
 };
 use self::{search::SearchState, supply::Offers};
 use crate::payment::client::PaymentClient;

@@ -14,6 +14,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{VoyageState, booking, cart, checkout, search};
 
+/// Where the core pod finds what nobody else may call.
+const INTERNAL: &str = "/api/v1/internal";
+
 /// Everything under `/api/v1`. The kit maps `/api/X` to it.
 pub fn router(state: &VoyageState) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -32,6 +35,23 @@ pub fn token_only_router(state: &VoyageState) -> Router {
         .with_state(state.clone())
 }
 
+/// What only the core pod may call (core §2.8). Apart from the others because no limit of a client's address may stand
+/// before it, and because the gateways let nothing with this prefix through.
+pub fn internal_router(state: &VoyageState) -> Router {
+    let (internal, _) = OpenApiRouter::new().nest(INTERNAL, internal()).split_for_parts();
+    internal.with_state(state.clone())
+}
+
+fn internal() -> OpenApiRouter<VoyageState> {
+    use booking::admin::handlers;
+
+    OpenApiRouter::new()
+        .routes(routes!(handlers::put_statuses))
+        .routes(routes!(handlers::put_status))
+        .routes(routes!(handlers::post_cancel))
+        .routes(routes!(handlers::put_modify))
+}
+
 /// The document of all of them.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let searches = OpenApiRouter::new()
@@ -39,6 +59,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .into_openapi();
     let mut document = OpenApiRouter::new().nest("/api/v1", documented()).into_openapi();
     document.merge(searches);
+    document.merge(OpenApiRouter::new().nest(INTERNAL, internal()).into_openapi());
     document
 }
 

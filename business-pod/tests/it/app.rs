@@ -201,6 +201,7 @@ impl TestApp {
         let health = Health::new("payment-service", "1.0.0", payment::health::checks(&payments, None)).degraded_is_ok();
         let routes = payment::router(&state)
             .merge(payment::webhook_router(&payments))
+            .merge(payment::internal_router(&state))
             .merge(payment::health::routes(&health));
         let router = Kit::new("payment-service", &HttpConfig::default(), None).wrap(routes);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();

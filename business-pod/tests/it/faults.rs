@@ -42,6 +42,7 @@ struct World {
     pool: PgPool,
     stripe: StripeDouble,
     token: String,
+    core: String,
     http: reqwest::Client,
     base: String,
     settings: Vec<(&'static str, String)>,
@@ -61,7 +62,7 @@ impl World {
             kafka.create_topic(&topic.dead_letters(), 1).unwrap();
         }
         let data = tempfile::tempdir().unwrap();
-        let (auth_url, token) = auth_service().await;
+        let (auth_url, token, core) = auth_service().await;
         let [public, voyage, payment, ai, metrics] = free_ports();
         let settings = vec![
             (
@@ -103,6 +104,7 @@ impl World {
             pool,
             stripe,
             token,
+            core,
             http,
             base,
             settings,
@@ -239,6 +241,33 @@ impl World {
         }
     }
 
+    /// Waits until the booking has this status while the pod lives.
+    async fn reaches(&mut self, reference: &str, status: &str) {
+        let path = format!("/api/v1/bookings/{reference}");
+        let begun = Instant::now();
+        while self.insist(Method::GET, &path, None, 200).await.body["data"]["status"] != status {
+            assert!(begun.elapsed() < PATIENCE, "{reference} never was {status}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The core pod cancels the booking with a refund. `None` if the pod did not live to answer.
+    async fn cancels_with_refund(&self, id: &str, reference: &str) -> Option<Answer> {
+        let url = format!("{}/api/v1/internal/bookings/{id}/cancel", self.base);
+        let body = json!({ "refund": true, "reason": "the hotel burnt down", "actor": Sources::system().uuid_v4() });
+        let request = self
+            .http
+            .post(url)
+            .bearer_auth(&self.core)
+            .header("idempotency-key", format!("cancel:{reference}"))
+            .json(&body);
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.ok()?;
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Some(Answer { status, headers, body })
+    }
+
     async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
@@ -274,8 +303,8 @@ fn free_ports<const N: usize>() -> [u16; N] {
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The part of the auth service that the pod talks to, and a traveller's token.
-async fn auth_service() -> (String, String) {
+/// The part of the auth service that the pod talks to, a traveller's token and the core pod's own.
+async fn auth_service() -> (String, String, String) {
     let sources = Sources::system();
     let keys = KeySet::generate(&sources).unwrap();
     let jwks = serde_json::to_value(keys.jwks()).unwrap();
@@ -286,8 +315,11 @@ async fn auth_service() -> (String, String) {
         email: "ada@example.com".to_owned(),
         role: Role::User,
         session: sources.id(),
+        amr: Vec::new(),
+        auth_time: None,
     };
     let token = signer.access(&grant).unwrap();
+    let core = signer.service("core-pod").unwrap();
     let router = Router::new()
         .route(
             "/.well-known/jwks.json",
@@ -319,7 +351,7 @@ async fn auth_service() -> (String, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, token)
+    (url, token, core)
 }
 
 /// One journey with one death.
@@ -415,4 +447,66 @@ async fn a_death_between_stripes_cancellation_and_ours_is_repaired(pool: PgPool)
     assert_eq!((intents.len(), intents[0]["status"].as_str()), (1, Some("canceled")));
     let told = "select count(*) from payment.outbox where topic = 'dreamscape.payment.failed'";
     assert_eq!(world.count(told).await, 1, "one payment.failed");
+}
+
+/// An administrator's cancellation with one death in the middle: called again it completes, and there is one refund.
+async fn cancels_through(fault: &str, pool: PgPool) {
+    let mut world = World::dying_at(fault, pool).await;
+    let (reference, secret) = world.checks_out().await;
+    world.stripe.pay_in_browser(&secret, GOOD_CARD).await.unwrap();
+    world.reaches(&reference, "CONFIRMED").await;
+    let id: String = sqlx::query_scalar("select id::text from voyage.bookings")
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+
+    let first = world.cancels_with_refund(&id, &reference).await;
+    assert!(first.is_none(), "the pod answered: {first:?}");
+    let begun = Instant::now();
+    loop {
+        world.revive().await;
+        let again = world.cancels_with_refund(&id, &reference).await;
+        let done = again.as_ref().is_some_and(|answer| match answer.status {
+            200 => answer.body["data"]["refundStatus"] == "succeeded",
+            // the worker was faster than the second call
+            409 => answer.body["data"]["refundStatus"] == "succeeded",
+            _ => false,
+        });
+        if done {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{again:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world
+        .none_left("select count(*) from voyage.payment_tasks where done_at is null")
+        .await;
+
+    assert_eq!(world.deaths, 1, "the pod died at {fault}");
+    let intents = world.stripe.payment_intents();
+    assert_eq!(
+        world.stripe.refunds_of(intents[0]["id"].as_str().unwrap()).len(),
+        1,
+        "one refund"
+    );
+    let told = "select count(*) from voyage.outbox where topic = 'dreamscape.voyage.booking.cancelled'";
+    assert_eq!(world.count(told).await, 1, "one booking.cancelled");
+    let kept = "select count(*) from voyage.bookings where status = 'CANCELLED' and refund_status = 'succeeded'";
+    assert_eq!(world.count(kept).await, 1);
+}
+
+macro_rules! a_cancellation_survives_a_death_at {
+    ($($name:ident: $fault:literal;)+) => {$(
+        #[sqlx::test(migrations = false)]
+        async fn $name(pool: PgPool) {
+            cancels_through($fault, pool).await;
+        }
+    )+};
+}
+
+a_cancellation_survives_a_death_at! {
+    a_death_between_cancellation_and_refund_is_repaired: "booking.admin_cancelled";
+    a_death_after_the_refund_is_accepted_is_repaired: "payment.refund_accepted";
+    a_death_between_stripes_refund_and_ours_is_repaired: "payment.refunded_at_stripe";
+    a_death_before_the_cancellation_is_answered_is_repaired: "booking.admin_refunded";
 }

@@ -9,6 +9,7 @@
     reason = "a test stops where something is not as it should be"
 )]
 
+mod admin_internal;
 mod aftermath;
 mod app;
 mod bookings;

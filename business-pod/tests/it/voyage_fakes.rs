@@ -37,6 +37,7 @@ pub struct FakePayments {
     pub created: Mutex<u32>,
     away: AtomicBool,
     live: AtomicBool,
+    refusing: AtomicBool,
 }
 
 impl FakePayments {
@@ -47,6 +48,11 @@ impl FakePayments {
     /// Takes the service away, or brings it back.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Refuses every refund from now on.
+    pub fn refuse_refunds(&self) {
+        self.refusing.store(true, Ordering::SeqCst);
     }
 
     /// Makes the key one that moves real money.
@@ -180,6 +186,9 @@ impl PaymentClient for FakePayments {
 
     async fn refund(&self, request: Refund) -> Result<Refunded, PaymentError> {
         self.check()?;
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(PaymentError::WrongState("disputed"));
+        }
         let mut payments = self.lock();
         let payment = payments
             .values_mut()

@@ -176,8 +176,11 @@ impl World {
             wake: Wake::default(),
         };
         let (routes, _) = voyage::router(&state).split_for_parts();
-        let app =
-            Kit::new("voyage", &HttpConfig::default(), None).wrap(routes.merge(voyage::token_only_router(&state)));
+        let app = Kit::new("voyage", &HttpConfig::default(), None).wrap(
+            routes
+                .merge(voyage::token_only_router(&state))
+                .merge(voyage::internal_router(&state)),
+        );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -204,6 +207,16 @@ impl World {
             world: self,
             user,
             token: Some(self.issuer.sign_in(user)),
+            cookie: None,
+        }
+    }
+
+    /// Another service of the platform.
+    pub fn service(&self, name: &str) -> Traveller<'_> {
+        Traveller {
+            world: self,
+            user: UserId(uuid::Uuid::nil()),
+            token: Some(self.issuer.service(name)),
             cookie: None,
         }
     }

@@ -41,7 +41,7 @@ pub use consumer::UserEvents;
 pub use notifications::Notifications;
 pub use realtime::{Realtime, RealtimeConfig};
 
-use crate::auth::client::Accounts;
+use crate::auth::{StepUp, client::Accounts};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +161,13 @@ impl UserState {
     /// The queue of the log of accesses.
     pub fn audit(&self) -> &audit::Audit {
         &self.audit
+    }
+}
+
+/// For handlers that want a recent proof: `RecentlyAuthenticated`.
+impl FromRef<UserState> for StepUp {
+    fn from_ref(state: &UserState) -> Self {
+        state.accounts.step_up()
     }
 }
 

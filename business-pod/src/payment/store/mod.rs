@@ -2,6 +2,7 @@
 //!
 //! contract: payment §8. Lock order: webhook inbox, then the payment, then its refunds.
 
+pub mod actions;
 pub mod inbox;
 pub mod ledger;
 pub mod refunds;
@@ -372,8 +373,8 @@ pub async fn list_to_cancel(db: &mut PgConnection, limit: i64) -> sqlx::Result<V
     rows.into_iter().map(Transaction::try_from).collect()
 }
 
-/// Claims open payments that were not compared with Stripe since `before`: marks them as looked at now, so that several
-/// replicas share the work, and returns their ids.
+/// Claims payments that are open, or paid on an administrator's word alone, and were not compared with Stripe since
+/// `before`: marks them as looked at now, so that several replicas share the work, and returns their ids.
 pub async fn claim_unsettled(
     db: &mut PgConnection,
     before: DateTime<Utc>,
@@ -384,7 +385,8 @@ pub async fn claim_unsettled(
         r#"update payment.payment_transactions set checked_at = $2
            where id in (
                select id from payment.payment_transactions
-               where status in ('PENDING', 'PROCESSING', 'FAILED') and coalesce(checked_at, created_at) < $1
+               where (status in ('PENDING', 'PROCESSING', 'FAILED') or (status = 'SUCCEEDED' and captured_minor = 0))
+                 and coalesce(checked_at, created_at) < $1
                order by coalesce(checked_at, created_at) limit $3 for update skip locked
            )
            returning id as "id: PaymentId""#,

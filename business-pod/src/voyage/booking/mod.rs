@@ -1,5 +1,6 @@
 //! Bookings: what was bought, how far it has come, and what moves it (contract: voyage §4.8, §7).
 
+pub mod admin;
 mod confirm;
 pub mod fulfil;
 pub mod handlers;

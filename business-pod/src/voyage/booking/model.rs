@@ -184,7 +184,7 @@ pub struct Booking {
     pub confirmed_at: Option<DateTime<Utc>>,
     /// Until when it may be paid.
     pub expires_at: DateTime<Utc>,
-    /// What was given back, in minor units.
+    /// What was given back, in minor units; 0 where it was decided that nothing is.
     pub refunded_minor: Option<i64>,
     /// The request id of its checkout.
     pub correlation: Option<String>,
@@ -222,6 +222,37 @@ pub enum Trigger {
     Refunded(i64),
     /// Its owner's account was deleted.
     AccountDeleted,
+    /// An administrator cancels it.
+    AdminCancelled {
+        /// `admin_cancelled[: text]`.
+        reason: String,
+        /// What becomes of its money.
+        money: Settlement,
+    },
+    /// An administrator says that the journey is over.
+    Finished,
+}
+
+/// What becomes of the money of a booking that an administrator cancels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Nothing was paid: whatever payment it has is cancelled.
+    Unpaid,
+    /// It was paid, and the money stays.
+    Kept,
+    /// It was paid, and so many minor units go back.
+    GivenBack(i64),
+}
+
+impl Settlement {
+    /// What a later success of the payment is compared with: something, once it was decided about its money.
+    const fn refunded_minor(self) -> Option<i64> {
+        match self {
+            Self::Unpaid => None,
+            Self::Kept => Some(0),
+            Self::GivenBack(minor) => Some(minor),
+        }
+    }
 }
 
 /// What a trigger means for a booking.
@@ -288,6 +319,25 @@ impl Booking {
     /// Whether a line needs an order at a supplier.
     pub fn needs_supplier(&self) -> bool {
         self.lines.iter().any(|line| line.provider.is_some())
+    }
+
+    /// Whether its money was taken, as far as the booking itself knows.
+    pub fn is_paid(&self) -> bool {
+        match self.status {
+            Status::Pending => self.needs_supplier(),
+            Status::Confirmed | Status::Completed => true,
+            Status::Draft | Status::PendingPayment | Status::Cancelled | Status::Failed => false,
+        }
+    }
+
+    /// Whether a payment may still succeed for what it costs now.
+    pub fn awaits_payment(&self) -> bool {
+        match self.status {
+            Status::Draft | Status::PendingPayment => true,
+            Status::Pending => !self.needs_supplier(),
+            Status::Failed => self.revivable,
+            Status::Confirmed | Status::Completed | Status::Cancelled => false,
+        }
     }
 
     /// Whether a success of its payment would still be taken.
@@ -372,6 +422,15 @@ impl Booking {
                 Decision::Move(Move::because(Cancelled, ACCOUNT_DELETED))
             }
             (Trigger::AccountDeleted, _) => Stay,
+
+            (Trigger::AdminCancelled { reason, money }, Draft | PendingPayment | Pending | Confirmed) => {
+                cancelled_by_admin(reason, *money)
+            }
+            (Trigger::AdminCancelled { reason, money }, Failed) if self.revivable => cancelled_by_admin(reason, *money),
+            (Trigger::AdminCancelled { .. }, Failed | Cancelled | Completed) => Stay,
+
+            (Trigger::Finished, Confirmed) => Decision::Move(Move::to(Completed)),
+            (Trigger::Finished, _) => Stay,
         }
     }
 
@@ -394,7 +453,7 @@ impl Booking {
         self.expires_at = decided.expires_at.unwrap_or(self.expires_at);
         self.refunded_minor = decided.refunded_minor.or(self.refunded_minor);
         if decided.to == Status::Confirmed {
-            self.confirmed_at = Some(now);
+            self.confirmed_at.get_or_insert(now);
         }
         change
     }
@@ -426,6 +485,13 @@ fn refunded(minor: i64) -> Decision {
     Decision::Move(Move {
         refunded_minor: Some(minor),
         ..Move::because(Status::Cancelled, "refunded")
+    })
+}
+
+fn cancelled_by_admin(reason: &str, money: Settlement) -> Decision {
+    Decision::Move(Move {
+        refunded_minor: money.refunded_minor(),
+        ..Move::because(Status::Cancelled, reason)
     })
 }
 

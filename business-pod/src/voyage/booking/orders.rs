@@ -165,6 +165,59 @@ pub async fn claim_task(
     .await
 }
 
+/// Takes the task with this key for whoever asks for it by name, leased or not: every task may be carried out twice.
+pub async fn claim_by_key(conn: &mut PgConnection, key: &str, lease: DateTime<Utc>) -> sqlx::Result<Option<Task>> {
+    sqlx::query_as!(
+        Task,
+        r#"update voyage.payment_tasks set attempts = attempts + 1, next_attempt_at = $2
+           where idempotency_key = $1 and done_at is null
+           returning id, booking_id as "booking: BookingId", kind as "kind: TaskKind",
+                     payment_intent_id as payment_intent, reason, idempotency_key as key, attempts"#,
+        key,
+        lease,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Notes how far the refund of a cancelled booking has come: how much it was, or that it will never be.
+pub async fn note_refund(
+    conn: &mut PgConnection,
+    booking: BookingId,
+    outcome: RefundOutcome,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let (status, minor) = match outcome {
+        RefundOutcome::Pending(minor) => ("pending", Some(minor)),
+        RefundOutcome::Arrived(minor) => ("succeeded", minor),
+        RefundOutcome::Failed => ("failed", None),
+    };
+    sqlx::query!(
+        r#"update voyage.bookings
+           set refund_status = $2, refund_minor = coalesce($3, refund_minor),
+               refunded_minor = case when $2 = 'failed' then 0 else coalesce($3, refunded_minor) end, updated_at = $4
+           where id = $1 and refund_status = 'pending' and (refund_status, refund_minor) is distinct from ($2, $3)"#,
+        booking as BookingId,
+        status,
+        minor,
+        now,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// What is known of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefundOutcome {
+    /// So much is on its way.
+    Pending(i64),
+    /// It arrived: so much, if that was told.
+    Arrived(Option<i64>),
+    /// It will never arrive.
+    Failed,
+}
+
 /// Marks a task as done, with what came of it.
 pub async fn finish_task(conn: &mut PgConnection, task: Uuid, outcome: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!(

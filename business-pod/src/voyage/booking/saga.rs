@@ -6,11 +6,12 @@
 use shared::{
     Sources,
     events::{Envelope, outbox},
+    id::UserId,
 };
 use sqlx::PgConnection;
 
 use super::{
-    model::{Booking, Decision, Status, Trigger},
+    model::{Booking, Decision, Settlement, Status, Trigger},
     orders::{self, Task, TaskKind},
     store,
 };
@@ -29,6 +30,8 @@ pub enum Actor {
     Reconciler,
     /// The account service.
     Account,
+    /// This administrator.
+    Admin(UserId),
 }
 
 impl Actor {
@@ -40,6 +43,15 @@ impl Actor {
             Self::Supplier => "supplier",
             Self::Reconciler => "reconciler",
             Self::Account => "account",
+            Self::Admin(_) => "admin",
+        }
+    }
+
+    /// The person, where it is one who acts on somebody else's booking.
+    pub const fn person(self) -> Option<UserId> {
+        match self {
+            Self::Admin(admin) => Some(admin),
+            _ => None,
         }
     }
 }
@@ -71,7 +83,7 @@ pub async fn drive(
                     booking.id
                 )));
             }
-            store::add_event(&mut *conn, booking.id, Some(change.from), &change, actor.name()).await?;
+            store::add_event(&mut *conn, booking.id, Some(change.from), &change, actor).await?;
             match booking.status {
                 Status::Pending => orders::plan(&mut *conn, booking, now).await?,
                 Status::Confirmed => cart::remove_bought(&mut *conn, booking, now).await?,
@@ -147,7 +159,11 @@ async fn cancel_payment(
 ) -> sqlx::Result<()> {
     let reason = match trigger {
         Trigger::Superseded => "duplicate",
-        Trigger::AccountDeleted => "requested_by_customer",
+        Trigger::AccountDeleted
+        | Trigger::AdminCancelled {
+            money: Settlement::Unpaid,
+            ..
+        } => "requested_by_customer",
         _ => return Ok(()),
     };
     let task = Task {

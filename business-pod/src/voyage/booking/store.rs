@@ -10,7 +10,10 @@ use shared::{
 };
 use sqlx::{PgConnection, PgExecutor, types::Json};
 
-use super::model::{Booking, BookingKind, Change, Line, Status};
+use super::{
+    model::{Booking, BookingKind, Change, Line, Status},
+    saga::Actor,
+};
 
 /// A row of voyage.bookings as it comes.
 struct Row {
@@ -143,6 +146,23 @@ pub async fn lock_by_id(conn: &mut PgConnection, id: BookingId) -> sqlx::Result<
         .transpose()
 }
 
+/// The bookings of these row ids, locked together with their carts, in order of their ids.
+pub async fn lock_all(conn: &mut PgConnection, ids: &[uuid::Uuid]) -> sqlx::Result<Vec<Booking>> {
+    sqlx::query!(
+        r#"select id from voyage.carts
+           where id in (select cart_id from voyage.bookings where id = any($1)) order by id for update"#,
+        ids,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    select_bookings!("where id = any($1) order by id for update", ids)
+        .fetch_all(conn)
+        .await?
+        .into_iter()
+        .map(Row::booking)
+        .collect()
+}
+
 /// Locks the cart that a booking is a snapshot of, if it still exists.
 async fn lock_carts_of(conn: &mut PgConnection, reference: &str, id: Option<BookingId>) -> sqlx::Result<()> {
     sqlx::query!(
@@ -251,15 +271,17 @@ pub async fn add_event(
     booking: BookingId,
     from: Option<Status>,
     change: &Change,
-    actor: &str,
+    actor: Actor,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        r#"insert into voyage.booking_events (booking_id, seq, from_status, to_status, actor, reason, at)
-           select $1, coalesce(max(seq), 0) + 1, $2, $3, $4, $5, $6 from voyage.booking_events where booking_id = $1"#,
+        r#"insert into voyage.booking_events (booking_id, seq, from_status, to_status, actor, actor_id, reason, at)
+           select $1, coalesce(max(seq), 0) + 1, $2, $3, $4, $5, $6, $7
+           from voyage.booking_events where booking_id = $1"#,
         booking as BookingId,
         from as Option<Status>,
         change.to as Status,
-        actor,
+        actor.name(),
+        actor.person() as Option<UserId>,
         change.reason,
         change.at,
     )
@@ -390,7 +412,7 @@ pub async fn pseudonymise(
 ) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         r#"update voyage.bookings
-           set user_id = $2, pseudonymised_at = $3, metadata = '{}',
+           set user_id = $2, pseudonymised_at = $3, metadata = '{}', admin_data = '{}',
                items = (select coalesce(jsonb_agg(jsonb_set(line, '{itemData}', '{}')), '[]')
                         from jsonb_array_elements(items) as line)
            where user_id = $1"#,

@@ -242,7 +242,7 @@ async fn insert(
         reason: None,
         at: now,
     };
-    store::add_event(&mut *conn, booking.id, None, &change, Actor::Checkout.name()).await?;
+    store::add_event(&mut *conn, booking.id, None, &change, Actor::Checkout).await?;
     outbox::append::<Voyage>(conn, &[events::booking_created(&state.sources, &booking)]).await?;
     saga::count(Status::Draft);
     Ok(booking)
