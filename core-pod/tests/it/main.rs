@@ -11,17 +11,17 @@
 
 mod accounts;
 mod ai_integration;
-mod consumers;
 mod audit;
+mod consumers;
 mod events;
 mod gdpr;
 mod hostile;
-mod javascript;
 mod identity;
+mod javascript;
 mod mfa;
 mod notifications;
-mod onboarding;
 mod oidc;
+mod onboarding;
 mod openapi;
 mod openid;
 mod passkeys;

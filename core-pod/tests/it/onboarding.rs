@@ -177,7 +177,11 @@ async fn every_saved_step_and_the_completion_tell_the_ai_service_once(pool: PgPo
     let last = &events[5].1["payload"];
     assert_eq!(last["preferences"]["onboarding"]["isCompleted"], true);
     assert!(last["updatedAt"].is_string());
-    assert_eq!(app.count("select count(*) from users.analytics").await, 0, "no consent, no statistics");
+    assert_eq!(
+        app.count("select count(*) from users.analytics").await,
+        0,
+        "no consent, no statistics"
+    );
 }
 
 #[sqlx::test(migrations = false)]

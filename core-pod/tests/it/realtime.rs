@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{Method, header};
 use serde_json::{Value, json};
 use shared::{
+    auth::tokens::{KeySet, Signer, TokenPolicy},
     events::{Topic, consumer::Handler as _},
     gateway::{Gateway, GatewayConfig, Target},
     http::{
@@ -32,7 +34,13 @@ use crate::{
 /// Everything that is waited for comes within this time, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Limits nobody reaches, and sessions looked at ten times a second.
-pub const SETTINGS: [(&str, &str); 2] = [("RATE_LIMIT_MULTIPLIER", "1000"), ("SOCKET_CHECK_MS", "100")];
+pub const SETTINGS: [(&str, &str); 3] = [
+    ("RATE_LIMIT_MULTIPLIER", "1000"),
+    ("SOCKET_CHECK_MS", "100"),
+    ("JWT_SIGNING_KEY", SIGNING_KEY),
+];
+/// The same at all replicas, and known to tests that need a token nobody would give them.
+const SIGNING_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 /// A replica on a socket, with its workers.
 pub struct Replica {
@@ -47,9 +55,7 @@ impl Replica {
     }
 
     pub async fn over(pool: PgPool, redis: &Redis) -> Self {
-        let mut settings = SETTINGS.to_vec();
-        settings.push(("JWT_SIGNING_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"));
-        Self::serve(TestApp::over(pool, &settings, redis.clone())).await
+        Self::serve(TestApp::over(pool, &SETTINGS, redis.clone())).await
     }
 
     pub async fn serve(app: TestApp) -> Self {
@@ -72,8 +78,9 @@ impl Replica {
 }
 
 impl Drop for Replica {
+    /// Not a halt: closed sockets let go of the pool, which the test's database waits for.
     fn drop(&mut self) {
-        self.shutdown.halt();
+        self.shutdown.drain();
     }
 }
 
@@ -154,6 +161,21 @@ impl Socket {
             .await
             .is_err()
     }
+}
+
+/// The token of a traveller as a good token of another type.
+pub fn of_another_type(app: &TestApp, ada: &Traveller) -> String {
+    let claims = URL_SAFE_NO_PAD.decode(ada.token.split('.').nth(1).unwrap()).unwrap();
+    let mut claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["type"] = json!("refresh");
+    let sources = shared::sources::Sources {
+        clock: app.clock.clone(),
+        entropy: shared::sources::Sources::system().entropy,
+    };
+    let keys = KeySet::single(SIGNING_KEY).unwrap();
+    Signer::new(keys, TokenPolicy::default(), sources)
+        .sign(&claims)
+        .unwrap()
 }
 
 async fn tell(app: &TestApp, user: &str) {
@@ -242,7 +264,8 @@ async fn refusals_have_the_texts_of_the_contract(pool: PgPool) {
         (json!({ "token": "" }), "Authentication required"),
         (json!({ "token": "undefined" }), "Authentication required"),
         (json!([1]), "Authentication required"),
-        (json!({ "token": service }), "Invalid token type"),
+        (json!({ "token": of_another_type(app, &ada) }), "Invalid token type"),
+        (json!({ "token": service }), "Invalid token"),
         (json!({ "token": forged }), "Invalid token"),
         (json!({ "token": "nonsense" }), "Invalid token"),
         (json!({ "token": "a\nb" }), "Invalid token"),
@@ -534,10 +557,11 @@ async fn a_drain_closes_all_sockets_and_opens_no_more(pool: PgPool) {
     let closing = replica.app.services.user.realtime().clone();
     replica.shutdown.drain();
     assert_eq!(
-        socket.next().await,
-        None,
+        socket.next().await.as_deref(),
+        Some("1"),
         "the connection, so that the client looks for another replica"
     );
+    assert_eq!(socket.next().await, None);
     eventually("nobody is left", async || closing.open_sockets() == 0).await;
     let late = replica.app.get("/socket.io/?EIO=4&transport=polling").send().await;
     late.refused(503, "SERVICE_UNAVAILABLE");

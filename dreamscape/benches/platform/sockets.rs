@@ -47,11 +47,20 @@ pub async fn idle(platform: &Platform, report: &mut Report) -> anyhow::Result<()
     }
     let rate = SOCKETS as f64 / started.elapsed().as_secs_f64();
     tokio::time::sleep(IDLE).await;
-    ensure!(clients.len() == SOCKETS, "only {} of {SOCKETS} sockets stayed open", clients.len());
+    ensure!(
+        clients.len() == SOCKETS,
+        "only {} of {SOCKETS} sockets stayed open",
+        clients.len()
+    );
     let with = platform.resident_mb("core-pod")?;
     report.fact("sockets opened", rate, "/s", None);
     report.fact("core-pod resident, 10,000 idle sockets", with, "MB", Some(MOST_MB));
-    report.fact("one idle socket", (with - before) * 1_024.0 / SOCKETS as f64, "KB", None);
+    report.fact(
+        "one idle socket",
+        (with - before) * 1_024.0 / SOCKETS as f64,
+        "KB",
+        None,
+    );
     end.cancel();
     clients.close();
     clients.wait().await;
@@ -65,7 +74,9 @@ async fn open(address: &str, token: &str) -> anyhow::Result<WebSocketStream<TcpS
     let small = WebSocketConfig::default().read_buffer_size(512).write_buffer_size(0);
     let (mut socket, _) = client_async_with_config(request, stream, Some(small)).await?;
     expect(&mut socket, "0{").await?;
-    socket.send(Message::text(format!(r#"40{{"token":"{token}"}}"#))).await?;
+    socket
+        .send(Message::text(format!(r#"40{{"token":"{token}"}}"#)))
+        .await?;
     expect(&mut socket, "40{").await?;
     Ok(socket)
 }

@@ -7,8 +7,10 @@ const { url, options } = JSON.parse(process.argv[2]);
 const say = (event, data) => process.stdout.write(`${JSON.stringify({ event, data })}\n`);
 
 const socket = io(url, options);
+let opened;
+socket.io.on("open", () => (opened = socket.io.engine.transport.name));
 socket.on("connect", () => {
-  say("connect", { id: socket.id, transport: socket.io.engine.transport.name });
+  say("connect", { id: socket.id, opened, transport: socket.io.engine.transport.name });
   socket.io.engine.once("upgrade", (transport) => say("upgrade", transport.name));
 });
 socket.on("connect_error", (error) => say("connect_error", error.message));
