@@ -10,7 +10,7 @@ use shared::{
     redis::{Message, Received, Redis},
 };
 
-use super::{Realtime, gate, room};
+use super::{NAMESPACE, Realtime, gate, room};
 use crate::user::{UserState, notifications::Notification};
 
 /// What sockets are told when there is a new notification.
@@ -48,7 +48,8 @@ impl Realtime {
             tracing::warn!("a message between replicas could not be read");
             return;
         };
-        let emitted = self.0.io.to(room(told.user)).emit(NOTIFICATION_NEW, &told.notification);
+        let Some(open) = self.0.io.of(NAMESPACE) else { return };
+        let emitted = open.to(room(told.user)).emit(NOTIFICATION_NEW, &told.notification);
         if let Err(error) = emitted.await {
             // a client that does not read; it finds the notification in its list
             tracing::debug!(%error, "a socket was not told");

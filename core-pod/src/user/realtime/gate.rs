@@ -19,7 +19,7 @@ use shared::{
 use socketioxide::{SocketIo, extract::SocketRef, socket::Sid};
 
 use super::{
-    fanout,
+    NAMESPACE, fanout,
     identity::{Identity, Offered, Refusal},
     registry::Registry,
     room,
@@ -97,7 +97,7 @@ impl Gate {
 
 /// Closes a socket of this process for good: its client does not come back by itself.
 pub fn close(io: &SocketIo, socket: Sid) {
-    if let Some(socket) = io.get_socket(socket) {
+    if let Some(socket) = io.of(NAMESPACE).and_then(|open| open.get_socket(socket)) {
         // a client so slow that nothing more fits is found by its missing pong
         let _ = socket.disconnect();
     }

@@ -39,6 +39,8 @@ pub use config::RealtimeConfig;
 pub use fanout::keep_listening;
 pub use watch::keep_watching;
 
+/// There is one namespace. It is gone once the sockets were closed, so it is asked for by name.
+const NAMESPACE: &str = "/";
 /// The most that a client may say at once: it has nothing to say but its token.
 const MAX_MESSAGE: usize = 4 * 1024;
 /// What we may say at once over polling, as the original announces it.
@@ -123,7 +125,15 @@ impl Realtime {
     /// Closes all connections, so that clients look for another replica, and opens no more.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        let Some(namespace) = self.0.io.of(NAMESPACE) else {
+            return;
+        };
+        let open = namespace.sockets();
         self.0.io.close().await;
+        // the namespace is forgotten before it hears that its sockets are gone, so they are told one by one
+        for socket in open {
+            let _ = socket.disconnect();
+        }
     }
 }
 
@@ -138,7 +148,7 @@ fn open_namespace(io: &SocketIo, gate: Arc<Gate>) {
         let gate = gate.clone();
         async move { gate.welcome(&io, socket).await }
     };
-    io.ns("/", welcome.with(admit));
+    io.ns(NAMESPACE, welcome.with(admit));
 }
 
 /// The room of an account.
