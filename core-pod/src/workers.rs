@@ -1,4 +1,5 @@
-//! The background work of the core pod: relays, the consumer, sockets, clearing away, and in development the demo accounts.
+//! The background work of the core pod: relays, consumers, mail, sockets, clearing away, and in development the demo
+//! accounts.
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use shared::{
 use crate::{
     Config, Services,
     auth::{self, Auth},
+    mail::Mail,
     user::{self, User, gdpr},
 };
 
@@ -42,6 +44,12 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     });
 
     user::start_workers(&services.user, tasks);
+    mail(config, services, tasks)?;
+
+    let auth = services.auth.clone();
+    tasks.supervise("recovery-requests", move |shutdown| {
+        auth::keep_answering(auth.clone(), shutdown)
+    });
 
     let (db, clock) = (auth_db.clone(), sources.clone());
     tasks.supervise("session-purge", move |shutdown| {
@@ -89,6 +97,19 @@ fn relay<S: db::Service>(tasks: &Tasks, name: &'static str, db: &Db<S>, producer
     tasks.supervise(name, move |shutdown| {
         Relay::new(db.clone(), producer.clone(), sources.clone()).run(shutdown)
     });
+}
+
+/// What empties the queue of mail, and what fills it from Kafka.
+fn mail(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Result<()> {
+    let worker = services.mail.worker();
+    tasks.supervise("mail-worker", move |shutdown| worker.clone().run(shutdown));
+
+    let producer = Producer::new(&config.kafka, <Mail as db::Service>::NAME)?;
+    let (db, kafka, handler) = (services.mail_db.clone(), config.kafka.clone(), services.mail.events());
+    tasks.supervise("mail-consumer", move |shutdown| {
+        Consumer::<Mail>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
+    });
+    Ok(())
 }
 
 /// Demo accounts, as soon as the database answers.

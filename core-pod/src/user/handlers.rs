@@ -2,7 +2,7 @@
 //!
 //! contract: core §1.1 (what is where), §5.1 (GET /users/profile)
 
-use axum::{Json, Router, extract::State, middleware};
+use axum::{Json, Router, extract::State};
 use shared::{
     ApiError,
     auth::AuthUser,
@@ -10,7 +10,7 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{UserState, callers, model::Profile, store};
+use super::{UserState, model::Profile, store};
 
 fn documented() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
@@ -40,24 +40,11 @@ fn limited(state: &UserState) -> OpenApiRouter<UserState> {
     documented().route_layer(limit)
 }
 
-/// With the log of accesses round everything that names or shows an account.
-fn audited(state: &UserState, routes: OpenApiRouter<UserState>) -> Router {
+/// All routes of the service, with the log of accesses round everything that names or shows an account.
+pub fn routes(state: &UserState) -> Router {
     let audit = super::audit::layer(state.audit.clone(), state.sources.clone());
-    Router::from(routes.route_layer(audit).with_state(state.clone()))
-}
-
-/// All routes, for the service's own listener.
-pub fn own_routes(state: &UserState) -> Router {
-    let all = limited(state).merge(internal()).merge(super::ai::health_routes());
-    audited(state, all)
-}
-
-/// The routes of the pod's public listener: without a service token the internal ones do not exist there, and
-/// `/api/v1/ai/health` is that of the AI service (core §1.1).
-pub fn public_routes(state: &UserState) -> Router {
-    let hiding = middleware::from_fn_with_state(state.clone(), callers::hide_from_outside);
-    let all = limited(state).merge(internal().route_layer(hiding));
-    audited(state, all)
+    let all = limited(state).merge(internal()).route_layer(audit);
+    Router::from(all.with_state(state.clone()))
 }
 
 /// The description of all routes.

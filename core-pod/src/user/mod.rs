@@ -41,7 +41,10 @@ pub use consumer::UserEvents;
 pub use notifications::Notifications;
 pub use realtime::{Realtime, RealtimeConfig};
 
-use crate::auth::{StepUp, client::Accounts};
+use crate::{
+    auth::{StepUp, client::Accounts},
+    mail::Mailer,
+};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +94,7 @@ pub struct UserState {
     notifications: Notifications,
     realtime: Realtime,
     accounts: Accounts,
+    mailer: Mailer,
     cipher: Cipher,
     config: UserConfig,
     audit: audit::Audit,
@@ -141,6 +145,7 @@ impl UserState {
             limiter,
             notifications,
             realtime,
+            mailer: accounts.mailer(),
             accounts,
             cipher,
             config,
@@ -187,17 +192,12 @@ pub fn start_workers(state: &UserState, tasks: &Tasks) {
     });
 }
 
-/// The routes of the service on its own listener.
+/// The routes of the service. What is for other services only is hidden by the gateway of the public listener.
 pub fn router(state: &UserState) -> Router {
-    handlers::own_routes(state)
+    handlers::routes(state)
 }
 
-/// Its routes on the public listener of the pod.
-pub fn public_router(state: &UserState) -> Router {
-    handlers::public_routes(state)
-}
-
-/// Its sockets, on both listeners.
+/// Its sockets.
 pub fn socket_router(state: &UserState) -> Router {
     realtime::router(state)
 }

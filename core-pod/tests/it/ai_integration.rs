@@ -94,6 +94,8 @@ async fn must_not_copy_04_preferences_are_read_with_a_service_token_or_by_their_
         answered(&app, "ada@example.com").await,
         app.register("eve@example.com").await,
     );
+    let own_listener = app.router.clone();
+    let app = app.at_the_edge();
     let paths = [path(&ada.id), format!("/api/v1/users/{}/ai-preferences", ada.id)];
     for path in &paths {
         // on the listener that the outside reaches, nobody but a service finds it
@@ -105,7 +107,7 @@ async fn must_not_copy_04_preferences_are_read_with_a_service_token_or_by_their_
             call.send().await.refused(404, "NOT_FOUND");
         }
         // on the service's own, its owner does as well
-        let own = || app.at_user(Method::GET, path);
+        let own = || app.on(&own_listener, Method::GET, path);
         own().send().await.refused(401, "TOKEN_MISSING");
         own().bearer("x.y.z").send().await.refused(401, "INVALID_TOKEN");
         own().bearer(&eve.token).send().await.refused(403, "FORBIDDEN");
@@ -128,11 +130,11 @@ async fn must_not_copy_04_preferences_are_read_with_a_service_token_or_by_their_
         .send()
         .await
         .refused(404, "NOT_FOUND");
-    let own = || app.at_user(Method::POST, BATCH).json(&body);
+    let own = || app.on(&own_listener, Method::POST, BATCH).json(&body);
     own().send().await.refused(401, "TOKEN_MISSING");
     own().bearer(&ada.token).send().await.refused(401, "INVALID_TOKEN");
     let malformed = app
-        .at_user(Method::GET, &path("nobody"))
+        .on(&own_listener, Method::GET, &path("nobody"))
         .bearer(&ada.token)
         .send()
         .await;
@@ -149,7 +151,7 @@ async fn consent_decides_what_a_service_sees(pool: PgPool) {
         json!([]),
         "nobody said that health may be used"
     );
-    let own = app.at_user(Method::GET, &path(&ada.id)).bearer(&ada.token).send().await;
+    let own = app.call(Method::GET, &path(&ada.id)).bearer(&ada.token).send().await;
     assert_eq!(health(&own), json!(["asthma"]), "the owner sees all");
 
     app.execute(
@@ -173,7 +175,7 @@ async fn consent_decides_what_a_service_sees(pool: PgPool) {
         .send()
         .await;
     assert_eq!(batch.body["data"]["users"][0], hidden.body["data"]);
-    let own = app.at_user(Method::GET, &path(&ada.id)).bearer(&ada.token).send().await;
+    let own = app.call(Method::GET, &path(&ada.id)).bearer(&ada.token).send().await;
     assert!(own.body["data"]["preferences"].is_object());
 }
 
@@ -226,12 +228,9 @@ async fn the_health_of_the_integration_is_told_to_services_on_the_own_listener(p
     app.register("eve@example.com").await;
     as_service(&app, &path(&ada.id)).await;
     let health = "/api/v1/ai/health";
-    app.at_user(Method::GET, health)
-        .send()
-        .await
-        .refused(401, "TOKEN_MISSING");
+    app.call(Method::GET, health).send().await.refused(401, "TOKEN_MISSING");
     let token = app.service_token("business-pod").await;
-    let reply = app.at_user(Method::GET, health).bearer(&token).send().await;
+    let reply = app.call(Method::GET, health).bearer(&token).send().await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     let data = &reply.body["data"];
     assert_eq!(data["totalUsers"], 2);
@@ -252,6 +251,8 @@ async fn the_health_of_the_integration_is_told_to_services_on_the_own_listener(p
         data["healthStatus"],
         json!({ "overall": "warning", "dataQuality": "needs_improvement", "apiAvailability": "operational" })
     );
-    // elsewhere this path is the AI service's
-    app.get(health).bearer(&token).send().await.refused(404, "NOT_FOUND");
+    // on the public listener this path is the AI service's, which is not there
+    let edge = app.at_the_edge();
+    let away = edge.get(health).bearer(&token).send().await;
+    away.refused(503, "UPSTREAM_UNAVAILABLE");
 }

@@ -163,9 +163,11 @@ async fn what_was_read_can_be_deleted_and_nothing_else(pool: PgPool) {
 async fn must_not_copy_04_notifications_are_made_with_a_service_token_only(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let ada = app.register("ada@example.com").await;
+    let own_listener = app.router.clone();
+    let app = app.at_the_edge();
     let wanted = json!({ "userId": ada.id, "title": "Hello", "message": "World" });
     // the service's own listener says why not, the public one that there is nothing
-    let own = || app.at_user(Method::POST, INTERNAL).json(&wanted);
+    let own = || app.on(&own_listener, Method::POST, INTERNAL).json(&wanted);
     own().send().await.refused(401, "TOKEN_MISSING");
     own().bearer(&ada.token).send().await.refused(401, "INVALID_TOKEN");
     own()

@@ -707,6 +707,7 @@ async fn sockets_pass_the_gateway_from_the_first_request(pool: PgPool) {
         read_timeout: None,
         socket_idle: Duration::from_secs(90),
         skip_probes: true,
+        probed: std::collections::BTreeSet::new(),
     };
     let shutdown = Shutdown::new();
     let gateway = Gateway::new(config, TrustedProxies::default(), Tasks::new(shutdown.clone()));

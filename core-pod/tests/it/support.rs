@@ -30,10 +30,8 @@ pub struct TestApp {
     pub pool: PgPool,
     pub clock: Arc<FixedClock>,
     pub services: Services,
-    /// The public listener.
+    pub config: Config,
     pub router: Router,
-    /// The listener of the user service alone.
-    pub user_listener: Router,
 }
 
 impl TestApp {
@@ -57,7 +55,7 @@ impl TestApp {
         Self::over(pool, settings, Redis::memory())
     }
 
-    /// Another replica over the same database and this Redis.
+    /// The same with this Redis.
     pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
         let database = ("DATABASE_URL", "postgres://test@localhost/test");
         let settings = settings
@@ -76,14 +74,20 @@ impl TestApp {
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
         let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
-        let user_listener = services.user_router(&config.http);
         Self {
             pool,
             clock,
             services,
+            config,
             router,
-            user_listener,
         }
+    }
+
+    /// The same behind the public listener: limits, hidden paths, the gateway's own routes, the way to the other pods.
+    pub fn at_the_edge(mut self) -> Self {
+        let tasks = shared::lifecycle::Tasks::new(shared::lifecycle::Shutdown::new());
+        self.router = self.services.public(&self.config, &tasks).router;
+        self
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -121,9 +125,9 @@ impl TestApp {
         }
     }
 
-    /// A call on the user service's own listener.
-    pub fn at_user(&self, method: Method, path: &str) -> Call {
-        let router = self.user_listener.clone();
+    /// A call on another listener than that of `router`.
+    pub fn on(&self, listener: &Router, method: Method, path: &str) -> Call {
+        let router = listener.clone();
         Call {
             router,
             ..self.call(method, path)
@@ -247,7 +251,9 @@ impl Call {
     }
 
     pub async fn send(self) -> Reply {
+        let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();
+        crate::conformance::record(&method, &path, response.status());
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -255,6 +261,7 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         }
     }
 }
@@ -264,7 +271,9 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// As JSON; null if it is none.
     pub body: Value,
+    pub text: String,
 }
 
 impl Reply {

@@ -11,5 +11,7 @@
 
 mod authorisation;
 mod documents;
+mod hang_ups;
 mod journey;
+mod kafka;
 mod process;

@@ -18,15 +18,12 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
 }
 
-/// What other services ask for; one account also by its owner, on the service's own listener.
+/// What other services ask for; one account also by its owner. The gateway shows the outside none of it, and sends
+/// `/api/v1/ai/health` to the AI service.
 pub(super) fn internal_routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
         .routes(routes!(handlers::preferences))
         .routes(routes!(handlers::preferences_by_alias))
         .routes(routes!(handlers::batch))
-}
-
-/// The figures of this integration. Elsewhere `/api/v1/ai/health` belongs to the AI service.
-pub(super) fn health_routes() -> OpenApiRouter<UserState> {
-    OpenApiRouter::new().routes(routes!(handlers::health))
+        .routes(routes!(handlers::health))
 }
