@@ -522,6 +522,18 @@ async fn nonsense_at_the_entrance_is_refused_and_harms_nobody(pool: PgPool) {
     witness.notification().await;
 }
 
+/// Polls until a packet begins like this; pings come between.
+async fn poll_until(http: &reqwest::Client, session: &str, start: &str) {
+    for _ in 0..5 {
+        let heard = http.get(session).send().await.unwrap().text().await.unwrap();
+        if heard.split(SEPARATOR).any(|packet| packet.starts_with(start)) {
+            return;
+        }
+        assert!(heard.split(SEPARATOR).all(|packet| packet == "2"), "{heard}");
+    }
+    panic!("{start} was not heard");
+}
+
 #[sqlx::test(migrations = false)]
 async fn polling_delivers_as_well(pool: PgPool) {
     let replica = Replica::start(pool).await;
@@ -540,16 +552,14 @@ async fn polling_delivers_as_well(pool: PgPool) {
             .status(),
         200
     );
-    let joined = http.get(&session).send().await.unwrap().text().await.unwrap();
-    assert!(
-        joined.split(SEPARATOR).any(|packet| packet.starts_with("40{")),
-        "{joined}"
-    );
-    let waiting = tokio::spawn(http.get(&session).send());
+    poll_until(&http, &session, "40{").await;
+    let waiting = {
+        let (http, session) = (http.clone(), session.clone());
+        tokio::spawn(async move { poll_until(&http, &session, r#"42["notification:new",{"#).await })
+    };
     tokio::time::sleep(Duration::from_millis(100)).await;
     tell(&replica.app, &ada.id).await;
-    let heard = waiting.await.unwrap().unwrap().text().await.unwrap();
-    assert!(heard.starts_with(r#"42["notification:new",{"#), "{heard}");
+    waiting.await.unwrap();
     let large = post("4".repeat(20_000)).await.unwrap();
     assert_eq!(large.status(), 413);
 }
@@ -728,14 +738,14 @@ async fn sockets_pass_the_gateway_from_the_first_request(pool: PgPool) {
         .send()
         .await
         .unwrap();
-    http.get(&session).send().await.unwrap();
-    let poll = tokio::spawn(http.get(&session).send());
-    // a poll waits longer than other requests of the user service may take
+    poll_until(&http, &session, "40{").await;
+    let polling = tokio::spawn(async move { poll_until(&http, &session, "42[").await });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(Target::User.read_timeout("/socket.io/") > Duration::from_secs(45));
     tell(&replica.app, &ada.id).await;
-    let polled = poll.await.unwrap().unwrap();
-    assert!(polled.text().await.unwrap().starts_with("42["));
+    polling.await.unwrap();
+    // a poll waits longer than other requests of the user service may take
+    let patience = Target::User.read_timeout("/socket.io/");
+    assert!(patience > Duration::from_secs(45), "{patience:?}");
     socket.notification().await;
 
     replica.app.post("/api/v1/auth/logout").bearer(&ada.token).send().await;
