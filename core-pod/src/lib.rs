@@ -20,6 +20,7 @@ use shared::{
     health::{self, Check, Health},
     http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -31,7 +32,7 @@ pub use config::Config;
 use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
-use user::{User, UserParts, UserState};
+use user::{User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +68,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth, the mail service views of both
-        vec![auth::migrations(), user::migrations(), mail::migrations()]
+        // the user service reads a view of auth; its health, asked last, also vouches for the queue of mail
+        vec![auth::migrations(), mail::migrations(), user::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
@@ -91,10 +92,10 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.of_user(
+                kits.user.front(kits.user_routes(
                     &services.user,
                     own_health("/api/v1/users/health", user).merge(services.mail.development_router()),
-                ),
+                )),
             )
             .run(public.router, public.health)
             .await;
@@ -114,6 +115,7 @@ struct Kits {
     auth: Kit,
     user: Kit,
     sockets: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -128,16 +130,18 @@ impl Kits {
         let sockets = Kit::new("realtime", &patient, None).no_store().uncompressed();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
             sockets: sockets.with_timeout(Duration::from_mins(1)),
         }
     }
 
-    /// The listener of the user service.
-    fn of_user(&self, state: &UserState, more: Router) -> Router {
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
         let routes = self.user.routes(user::router(state).merge(more));
-        self.user
-            .front(routes.merge(self.sockets.routes(user::socket_router(state))))
+        routes
+            .merge(self.uploads.routes(user::uploads(state)))
+            .merge(self.sockets.routes(user::socket_router(state)))
     }
 }
 
@@ -215,17 +219,18 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let parts = UserParts {
+        let back_ends = user::BackEnds {
             db: user_db.clone(),
             redis: redis.clone(),
             limiter: limiter.clone(),
             authenticator: auth.authenticator(),
             accounts: Accounts::new(auth.clone()),
             cipher: config.cipher.clone(),
-            origins: &config.http.cors_origins,
+            origins: config.http.cors_origins.clone(),
+            objects: ObjectStore::new(&config.objects),
             sources: sources.clone(),
         };
-        let user = UserState::new(config.user, parts);
+        let user = UserState::new(config.user, back_ends);
         let gateway = GatewayState::new(
             config.edge.clone(),
             redis.clone(),
@@ -252,12 +257,10 @@ impl Services {
         let kits = Kits::new(http);
         let (pages, headsets) = gateway::routers(&self.gateway);
         let kit = Kit::new("gateway", http, None);
-        let user = user::router(&self.user).merge(self.mail.development_router());
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user))
-            .merge(kits.sockets.routes(user::socket_router(&self.user)))
+            .merge(kits.user_routes(&self.user, self.mail.development_router()))
             .merge(kit.routes(pages))
             .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
@@ -287,6 +290,7 @@ impl Services {
         let kits = Kits::new(&config.http);
         let auth = kits.auth.with_admission(limit(rules.auth));
         let user = kits.user.with_admission(limit(rules.api));
+        let uploads = kits.uploads.with_admission(limit(rules.api));
         let sockets = kits.sockets.with_admission(limit(rules.api));
         let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
         let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
@@ -299,6 +303,7 @@ impl Services {
         let local = auth
             .routes(auth::router(&self.auth))
             .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(uploads.routes(user::uploads(&self.user)))
             .merge(sockets.routes(user::socket_router(&self.user)))
             .merge(kit.routes(pages))
             .merge(kit.clone().no_store().routes(headsets))
@@ -319,6 +324,11 @@ impl Services {
         auth::purge_sessions(&self.auth_db, &self.sources).await
     }
 
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
+    }
+
     /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
     pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
         auth::answer_requests(&self.auth).await
@@ -334,6 +344,7 @@ impl Services {
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),

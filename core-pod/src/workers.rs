@@ -56,6 +56,8 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let user = services.user.clone();
+    tasks.supervise("object-sweep", move |shutdown| user.clone().keep_sweeping(shutdown));
     let (seen, db) = (services.auth.last_seen(), auth_db.clone());
     tasks.supervise("last-seen", move |shutdown| {
         auth::keep_noting(seen.clone(), db.clone(), shutdown)

@@ -15,7 +15,7 @@
 //! | `new-device` | – | `sessionId`, `loginAt`, `userAgent?` or `device?`, `ipAddress?`; the "not me" link is made here |
 //! | `session-closed` | – | `at?` |
 //! | `password-changed` | – | `changedAt?` |
-//! | `account-locked` | – | `unlockAt?` |
+//! | `account-locked`, `account-suspended` | – | `unlockAt?`, – |
 //! | `recovery-code-used` | – | `at?`, `remaining` |
 //! | `export-ready`, `deletion-scheduled`, `deletion-done` | – | `expiresAt?`, `executeAfter`, – |
 //! | none of these | PROMO_OFFER | title and message, with a link to unsubscribe |
@@ -133,6 +133,7 @@ impl MailEvents {
             ("account-locked", _) => Letter::AccountLocked {
                 until: variables.instant(&["unlockAt"]),
             },
+            ("account-suspended", _) => Letter::AccountLocked { until: None },
             ("recovery-code-used", _) => Letter::RecoveryCodeUsed {
                 at: at(&["at"]),
                 remaining: variables.count(&["remaining"]),

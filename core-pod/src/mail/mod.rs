@@ -32,11 +32,12 @@ use shared::{
 pub use config::MailConfig;
 pub use consumer::MailEvents;
 pub use format::Locale;
-pub use letter::{Amount, BookingFacts, BookingKind, Letter, Token, masked};
+pub use letter::{Amount, BookingFacts, BookingKind, Letter, Protection, Token, masked};
 pub use queue::{Mailer, NewMail};
 #[cfg(feature = "embedded")]
 pub use transport::Mailbox;
 pub use transport::{Outgoing, SendError, Transport};
+pub use unsubscribe::Links as UnsubscribeLinks;
 pub use worker::Worker;
 
 /// Where mail programs post to end marketing mail; the token follows.

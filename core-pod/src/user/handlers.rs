@@ -1,20 +1,15 @@
 //! The routes of the user service.
 //!
-//! contract: core §1.1 (what is where), §5.1 (GET /users/profile)
+//! contract: core §1.1 (what is where), §1.10 (limits)
 
-use axum::{Json, Router, extract::State};
-use shared::{
-    ApiError,
-    auth::AuthUser,
-    http::limit::{self, Subject},
-};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use axum::Router;
+use shared::http::limit::{self, LimitLayer, Rule, Subject};
+use utoipa_axum::router::OpenApiRouter;
 
-use super::{UserState, model::Profile, store};
+use super::UserState;
 
 fn documented() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(own_profile))
         .merge(super::admin::routes())
         .merge(super::ai::routes())
         .merge(super::audit::routes())
@@ -34,36 +29,32 @@ fn internal() -> OpenApiRouter<UserState> {
         .merge(super::notifications::internal_routes())
 }
 
-fn limited(state: &UserState) -> OpenApiRouter<UserState> {
-    let subject = Subject::Caller(state.authenticator.clone());
-    let limit = limit::layer(state.limiter.clone(), state.config.limit, subject);
-    documented().route_layer(limit)
+/// All routes of the service, but uploads, with the log of accesses round everything that names or shows an account.
+pub fn routes(state: &UserState) -> Router {
+    let checks = super::favorites::checks().route_layer(limited(state, state.config.checks));
+    let routes = documented()
+        .merge(checks)
+        .route_layer(limited(state, state.config.limit))
+        .merge(internal())
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
+    Router::from(routes.with_state(state.clone()))
 }
 
-/// All routes of the service, with the log of accesses round everything that names or shows an account.
-pub fn routes(state: &UserState) -> Router {
-    let audit = super::audit::layer(state.audit.clone(), state.sources.clone());
-    let all = limited(state).merge(internal()).route_layer(audit);
-    Router::from(all.with_state(state.clone()))
+/// Uploads, which take longer than other requests.
+pub fn uploads(state: &UserState) -> Router {
+    let routes = super::profile::uploads()
+        .route_layer(limited(state, state.config.limit))
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
+    Router::from(routes.with_state(state.clone()))
+}
+
+fn limited(state: &UserState, rule: Rule) -> LimitLayer {
+    let subject = Subject::Caller(state.authenticator.clone());
+    limit::layer(state.limiter.clone(), rule, subject)
 }
 
 /// The description of all routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().merge(internal()).into_openapi()
-}
-
-/// The caller's profile: a bare object, without an envelope.
-#[utoipa::path(
-    get, path = "/api/v1/users/profile", tag = "users",
-    responses(
-        (status = 200, description = "Profile, preferences, notifications, privacy and travel", body = Profile),
-        (status = 401, description = "Not signed in"),
-        (status = 404, description = "The account is gone"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn own_profile(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Profile>, ApiError> {
-    let stored = store::find_profile(state.db.pool(), caller.user).await?;
-    let stored = stored.ok_or_else(|| ApiError::not_found("User not found").with_code("USER_NOT_FOUND"))?;
-    Ok(Json(stored.into()))
+    let others = super::favorites::checks().merge(super::profile::uploads());
+    documented().merge(others).merge(internal()).into_openapi()
 }

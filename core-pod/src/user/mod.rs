@@ -1,4 +1,5 @@
-//! The user service: profiles and settings, onboarding, notifications and open sockets, and what the AI service may know.
+//! The user service: profile, settings and picture, favourites, history, onboarding, notifications and open sockets, and
+//! what the AI service may know.
 //!
 //! contract: core §5, §7 (consumed events)
 //!
@@ -12,11 +13,11 @@ mod callers;
 mod consumer;
 mod envelope;
 mod favorites;
+mod fields;
 pub mod gdpr;
 mod handlers;
 mod history;
 mod json;
-mod model;
 mod notifications;
 mod onboarding;
 mod origin;
@@ -24,14 +25,18 @@ mod profile;
 mod realtime;
 mod store;
 
+use std::time::Duration;
+
 use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
     crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
+    health::Check,
     http::limit::{RateLimiter, Rule},
-    lifecycle::Tasks,
+    lifecycle::{Shutdown, Tasks},
+    objects::ObjectStore,
     rate_limit_rule,
     redis::Redis,
     sources::Sources,
@@ -45,6 +50,7 @@ use crate::{
     auth::{StepUp, client::Accounts},
     mail::Mailer,
 };
+use profile::Pictures;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +73,8 @@ pub struct UserConfig {
     pub limit: Rule,
     /// Open sockets.
     pub realtime: RealtimeConfig,
+    /// Checks of one caller whether something is a favourite.
+    pub checks: Rule,
     /// The privacy area.
     pub gdpr: gdpr::GdprConfig,
 }
@@ -74,13 +82,37 @@ pub struct UserConfig {
 impl UserConfig {
     /// Reads the settings (core §1.10).
     pub fn read(reader: &mut Reader) -> Self {
-        let quarter = std::time::Duration::from_mins(15);
+        let (minute, quarter) = (Duration::from_mins(1), Duration::from_mins(15));
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
             realtime: RealtimeConfig::read(reader),
+            checks: rate_limit_rule!(reader, "FAVORITES_CHECK", Rule::new("favorites.check", 50, minute)),
             gdpr: gdpr::GdprConfig::read(reader),
         }
     }
+}
+
+/// What the service is given.
+#[derive(Debug)]
+pub struct BackEnds {
+    /// Its database.
+    pub db: Db<User>,
+    /// What replicas share.
+    pub redis: Redis,
+    /// Counts requests.
+    pub limiter: RateLimiter,
+    /// Knows callers.
+    pub authenticator: Authenticator,
+    /// The accounts of the auth service.
+    pub accounts: Accounts,
+    /// Encrypts single fields.
+    pub cipher: Cipher,
+    /// Pictures and exports.
+    pub objects: ObjectStore,
+    /// The allow-list of the CORS policy.
+    pub origins: Vec<String>,
+    /// Clock and chance.
+    pub sources: Sources,
 }
 
 /// What the handlers work with. Cheap to clone.
@@ -93,6 +125,8 @@ pub struct UserState {
     limiter: RateLimiter,
     notifications: Notifications,
     realtime: Realtime,
+    objects: ObjectStore,
+    pictures: Pictures,
     accounts: Accounts,
     mailer: Mailer,
     cipher: Cipher,
@@ -100,44 +134,26 @@ pub struct UserState {
     audit: audit::Audit,
 }
 
-/// What the service is made over.
-#[derive(Debug)]
-pub struct UserParts<'a> {
-    /// Its database.
-    pub db: Db<User>,
-    /// What replicas share.
-    pub redis: Redis,
-    /// Rate limits.
-    pub limiter: RateLimiter,
-    /// Who calls.
-    pub authenticator: Authenticator,
-    /// The accounts, at the auth service.
-    pub accounts: Accounts,
-    /// Encryption of single fields.
-    pub cipher: Cipher,
-    /// The allow-list of the CORS policy.
-    pub origins: &'a [String],
-    /// Clock and random numbers.
-    pub sources: Sources,
-}
-
 impl UserState {
-    /// The service over its parts.
-    pub fn new(config: UserConfig, parts: UserParts<'_>) -> Self {
-        let UserParts {
+    /// The service over what it works with.
+    pub fn new(config: UserConfig, back_ends: BackEnds) -> Self {
+        let BackEnds {
             db,
             redis,
             limiter,
             authenticator,
             accounts,
             cipher,
+            objects,
             origins,
             sources,
-        } = parts;
+        } = back_ends;
         let notifications = Notifications::new(sources.clone());
         let (shared, auth, clock) = (redis.clone(), authenticator.clone(), sources.clone());
-        let realtime = Realtime::new(config.realtime, shared, auth, origins, clock);
+        let realtime = Realtime::new(config.realtime, shared, auth, &origins, clock);
         Self {
+            pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
+            objects,
             db,
             redis,
             sources,
@@ -161,6 +177,21 @@ impl UserState {
     /// The sockets of this process.
     pub fn realtime(&self) -> &Realtime {
         &self.realtime
+    }
+
+    /// Whether object storage can be reached, for health.
+    pub fn objects_check(&self) -> Check {
+        self.pictures.check()
+    }
+
+    /// Removes objects that nothing refers to any more; says how many.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.pictures.sweep().await
+    }
+
+    /// The job around [`Self::sweep_objects`]: every minute until the process drains.
+    pub async fn keep_sweeping(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        self.pictures.keep_sweeping(shutdown).await
     }
 
     /// The queue of the log of accesses.
@@ -192,9 +223,14 @@ pub fn start_workers(state: &UserState, tasks: &Tasks) {
     });
 }
 
-/// The routes of the service. What is for other services only is hidden by the gateway of the public listener.
+/// The routes of the service, but uploads. What is for other services only is hidden by the gateway of the public listener.
 pub fn router(state: &UserState) -> Router {
     handlers::routes(state)
+}
+
+/// Uploads, which take longer than other requests (experience c.3).
+pub fn uploads(state: &UserState) -> Router {
+    handlers::uploads(state)
 }
 
 /// Its sockets.

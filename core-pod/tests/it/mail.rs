@@ -21,8 +21,11 @@ use serde_json::{Value, json};
 use shared::{
     db::Db,
     events::{
-        Envelope, Topic,
-        consumer::{Failure, Handler},
+        Envelope, NewEvent, Topic,
+        consumer::{Consumer, Failure, Handler},
+        kafka::{KafkaConfig, Producer},
+        outbox,
+        relay::Relay,
     },
     id::UserId,
     lifecycle::Shutdown,
@@ -905,4 +908,59 @@ async fn other_services_may_add_to_the_queue_and_nothing_else(pool: PgPool) {
     ] {
         assert!(!allowed("mail_service", foreign).await, "{foreign}");
     }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_request_over_kafka_becomes_one_mail_however_often_it_is_delivered(pool: PgPool) {
+    let app = TestApp::start(pool.clone()).await;
+    let brokers = rdkafka::mocking::MockCluster::new(3).unwrap();
+    for topic in Topic::ALL {
+        brokers.create_topic(topic.name(), 3, 3).unwrap();
+        brokers.create_topic(&topic.dead_letters(), 1, 3).unwrap();
+    }
+    let kafka = KafkaConfig::read(&mut shared::config::Reader::from_pairs([
+        ("KAFKA_BROKERS".to_owned(), brokers.bootstrap_servers()),
+        ("KAFKA_AUTO_OFFSET_RESET".to_owned(), "earliest".to_owned()),
+    ]));
+    let producer = Producer::new(&kafka, "test-service").unwrap();
+    let shutdown = Shutdown::new();
+    let mail_db = Db::<Mail>::new(pool.clone());
+    let consumer = Consumer::<Mail>::new(mail_db, &kafka, producer.clone(), app.services.mail.events());
+    let consuming = tokio::spawn(consumer.run(shutdown.clone()));
+    let relay = Relay::<Auth>::new(Db::new(pool.clone()), producer, Sources::system());
+
+    let ada = app.register("ada@example.com").await;
+    let publish = async |event: &NewEvent| {
+        let mut tx = Db::<Auth>::new(pool.clone()).begin().await.unwrap();
+        sqlx::query("delete from auth.outbox").execute(&mut *tx).await.unwrap();
+        outbox::append::<Auth>(&mut tx, std::slice::from_ref(event))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        while relay.run_once().await.unwrap() {}
+    };
+    let request = |title: &str| {
+        let payload = json!({ "userId": ada.id, "type": "SYSTEM", "title": title, "message": "m" });
+        NewEvent::new::<Auth>(&Sources::system(), Topic::NotificationEmailRequested, &ada.id, &payload)
+    };
+    let first = request("first");
+    publish(&first).await;
+    publish(&first).await;
+    // a later one under the same key is applied only after both deliveries
+    publish(&request("second")).await;
+    eventually("the second request", async || {
+        app.count("select count(*) from mail.messages where template = 'notification'")
+            .await
+            >= 2
+    })
+    .await;
+    let mails = delivered(&app).await;
+    let titles: Vec<&str> = mails
+        .iter()
+        .filter(|mail| mail.template == "notification")
+        .map(|mail| mail.subject.as_str())
+        .collect();
+    assert_eq!(titles.len(), 2, "{titles:?}");
+    shutdown.halt();
+    consuming.await.unwrap().unwrap();
 }

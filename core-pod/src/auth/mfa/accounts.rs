@@ -3,16 +3,16 @@
 //! contract: core §14 (step-up, forced MFA reset by an administrator), §5.11 (what an export holds)
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use shared::id::UserId;
 
-use super::{StepUp, store};
+use super::{Change, StepUp, store};
 use crate::auth::{
     client::{AccountError, Accounts},
     events::Reason,
-    federation,
-    security::{self, SecurityEvent},
-    sessions,
+    federation, sessions,
 };
+use crate::mail::Protection;
 
 /// A passkey, without what makes it one.
 #[derive(Debug, Clone)]
@@ -78,8 +78,14 @@ impl Accounts {
         store::delete_totp(&mut tx, user, state.sources.now()).await?;
         store::delete_passkeys(&mut *tx, user).await?;
         let ended = sessions::end_all(&mut tx, state, user, None, "second_factors_reset", Reason::Forced).await?;
-        let event = SecurityEvent::new(user, "second_factors_reset");
-        security::note(&mut tx, &state.sources, &event).await?;
+        let change = Change {
+            user,
+            session: None,
+            origin: None,
+            protection: Protection::Reset,
+            data: json!({}),
+        };
+        super::tell(&mut tx, state, change).await?;
         tx.commit().await?;
         state.sessions.announce_revoked(&ended).await;
         Ok(())

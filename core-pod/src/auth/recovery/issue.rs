@@ -184,6 +184,18 @@ pub async fn reset(
     Ok((issued.hash, issued.until))
 }
 
+/// Writes to the owner of an account, if there is one.
+pub async fn tell_owner(tx: &mut PgConnection, state: &AuthState, user: UserId, letter: Letter) -> sqlx::Result<()> {
+    let Some(recipient) = store::find_recipient(tx, user).await? else {
+        return Ok(());
+    };
+    let key = format!("auth.{}:{}", letter.template(), state.sources.uuid_v7());
+    let mail = NewMail::new(key, recipient.email_display, letter)
+        .for_user(user)
+        .greeting(recipient.first_name.as_deref());
+    state.mailer.enqueue(tx, &mail).await.map(drop)
+}
+
 impl EmailChange {
     /// Whether a new address waits for its confirmation.
     pub fn waits(self) -> bool {

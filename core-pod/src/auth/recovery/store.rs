@@ -198,6 +198,19 @@ pub async fn lock_recipient(conn: &mut PgConnection, email: &str) -> sqlx::Resul
     .await
 }
 
+/// The account of this id.
+pub async fn find_recipient(conn: &mut PgConnection, user: UserId) -> sqlx::Result<Option<Recipient>> {
+    sqlx::query_as!(
+        Recipient,
+        r#"select id as "id: UserId", email, email_display, first_name, is_verified
+           from auth.users
+           where id = $1 and deleted_at is null"#,
+        user as UserId,
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// Whether an account has this address.
 pub async fn is_taken(conn: &mut PgConnection, email: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar!(

@@ -136,6 +136,27 @@ pub async fn delete_account(
     deleted(&state, &caller, &body).await
 }
 
+/// The same under the path of the profile, answered with 200 (core §5.3).
+#[utoipa::path(
+    delete, path = "/api/v1/users/profile", tag = "gdpr", request_body = Why,
+    responses(
+        (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
+        (status = 400, description = "The reason is not a text"),
+        (status = 401, description = "Not signed in"),
+        (status = 429, description = "Too many requests today"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete_profile(
+    caller: AuthUser,
+    State(state): State<UserState>,
+    Body(body): Fields,
+) -> Result<Response, ApiError> {
+    let mut response = deleted(&state, &caller, &body).await?;
+    *response.status_mut() = StatusCode::OK;
+    Ok(response)
+}
+
 async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>) -> Result<Response, ApiError> {
     let reason = read_reason(body)?;
     let left = allowance(state, caller).await?;
