@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod fault;
 pub mod gateway;
 pub mod mail;
 mod openapi;
