@@ -45,6 +45,8 @@ use shared::{
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
 pub use realtime::{Realtime, RealtimeConfig};
+#[cfg(feature = "fuzzing")]
+pub(crate) use profile::take_upload;
 
 use crate::{
     auth::{StepUp, client::Accounts},
