@@ -40,6 +40,8 @@ use shared::{
 };
 
 pub use consumer::UserEvents;
+#[cfg(feature = "fuzzing")]
+pub(crate) use profile::take_upload;
 
 use crate::{
     auth::{StepUp, client::Accounts},

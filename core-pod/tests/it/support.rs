@@ -249,6 +249,12 @@ impl Call {
         self
     }
 
+    /// The body alone; an error where it breaks off.
+    pub async fn try_bytes(self) -> Result<axum::body::Bytes, axum::Error> {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
     pub async fn send(self) -> Reply {
         let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();

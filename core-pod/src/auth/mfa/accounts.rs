@@ -4,13 +4,14 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use shared::id::UserId;
+use shared::{ApiError, auth::AuthUser, id::UserId};
 
 use super::{Change, StepUp, store};
 use crate::auth::{
-    client::{AccountError, Accounts},
+    client::{AccountError, Accounts, Changes},
     events::Reason,
     federation, sessions,
+    store::find_account,
 };
 use crate::mail::Protection;
 
@@ -42,6 +43,19 @@ impl Accounts {
     /// Whether a caller's proof is recent enough for what they want.
     pub fn step_up(&self) -> StepUp {
         self.0.step_up()
+    }
+
+    /// 403 `REAUTH_REQUIRED` if these changes hold another address and the caller's proof is not recent enough for that:
+    /// whoever has the address has the account. Clients send the present address along with other fields.
+    pub async fn require_recent_for(&self, caller: &AuthUser, changes: &Changes) -> Result<(), ApiError> {
+        let Some(email) = &changes.email else {
+            return Ok(());
+        };
+        let account = find_account(self.0.db.pool(), caller.user).await?;
+        if account.is_some_and(|account| account.email == email.as_str()) {
+            return Ok(());
+        }
+        self.step_up().require_recent(caller).await
     }
 
     /// The passkeys of an account, oldest first, for an export.

@@ -3,6 +3,7 @@
 //! contract: core §5.11, §1.4
 
 mod consent;
+mod download;
 mod policy;
 mod requests;
 
@@ -29,6 +30,7 @@ pub fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(consent::history))
         .routes(routes!(requests::export))
         .routes(routes!(requests::export_alias))
+        .routes(routes!(download::download))
         .routes(routes!(requests::delete))
         .routes(routes!(requests::delete_alias))
         .routes(routes!(requests::delete_account))

@@ -16,6 +16,7 @@ use super::PrivacyAnswer;
 use crate::user::{
     UserState,
     gdpr::{
+        export,
         model::{GdprRequest, RequestType, read_reason},
         requests::{
             allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
@@ -75,6 +76,7 @@ pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> R
 async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) -> Result<Response, ApiError> {
     let left = allowance(state, caller).await?;
     let request = ask_for_export(state, caller.user, reason).await?;
+    export::inline(state, request.id).await;
     let answer = PrivacyAnswer::done("Data export request created", request);
     Ok(with_allowance(left, (StatusCode::CREATED, answer)))
 }
