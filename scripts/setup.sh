@@ -16,6 +16,9 @@ need python3 python3
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 if [ "$purpose" != run ]; then
     need redis-server redis-server
+    # the tests sign in with a real OpenID provider, which is a node program
+    need node nodejs
+    need npm npm
     [ "$purpose" != bench ] || need wrk wrk
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
@@ -35,6 +38,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${sudo[@]}" apt-get update -qq
     # The packages' own services are not wanted: everything here starts its own servers on its own ports.
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if [ "$purpose" = test ]; then
+    provider="$(dirname "$0")/ci/oidc-provider"
+    if ! cmp -s "$provider/package-lock.json" "$provider/node_modules/.installed-lock"; then
+        echo "installing the OpenID provider of the tests"
+        if npm ci --prefix "$provider" --ignore-scripts --no-audit --no-fund --silent; then
+            cp "$provider/package-lock.json" "$provider/node_modules/.installed-lock"
+        else
+            echo "SKIP: the OpenID provider could not be installed; sign-in with a real one is not tested" >&2
+        fi
+    fi
 fi
 
 if ! command -v cargo >/dev/null; then

@@ -315,6 +315,8 @@ async fn auth_service() -> (String, String, String) {
         email: "ada@example.com".to_owned(),
         role: Role::User,
         session: sources.id(),
+        amr: Vec::new(),
+        auth_time: None,
     };
     let token = signer.access(&grant).unwrap();
     let core = signer.service("core-pod").unwrap();

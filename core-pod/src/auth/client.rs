@@ -22,6 +22,7 @@ use super::{
     Auth, AuthState,
     events::{self, Reason},
     identity,
+    mfa::StepUp,
     security::{self, SecurityEvent, kind},
     sessions, store,
 };
@@ -131,6 +132,11 @@ impl Accounts {
     /// Over the auth service.
     pub fn new(state: AuthState) -> Self {
         Self(state)
+    }
+
+    /// Whether a caller's proof is recent enough for what they want.
+    pub fn step_up(&self) -> StepUp {
+        self.0.step_up()
     }
 
     /// The account of this id.

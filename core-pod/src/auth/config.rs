@@ -16,7 +16,9 @@ use shared::{
     sources::Sources,
 };
 
-use super::{breached::BreachedConfig, hashing::HashingConfig, model::LockoutPolicy};
+use super::{
+    breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, mfa::MfaConfig, model::LockoutPolicy,
+};
 
 /// Clients known in development, where nothing is configured.
 const DEVELOPMENT_CLIENTS: [&str; 2] = ["business-pod", "experience-pod"];
@@ -200,6 +202,10 @@ pub struct AuthConfig {
     pub secure_cookies: bool,
     /// Whether sign-up needs a first name.
     pub require_first_name: bool,
+    /// Second factors, passkeys and step-up.
+    pub second_factor: MfaConfig,
+    /// Providers to sign in with.
+    pub oidc: OidcConfig,
     /// Pods that may ask for service tokens, by id.
     pub clients: BTreeMap<String, ServiceClient>,
     keys: KeySettings,
@@ -218,6 +224,8 @@ impl AuthConfig {
             limits: Limits::read(reader),
             secure_cookies,
             require_first_name: reader.or("AUTH_REQUIRE_FIRST_NAME", true, "whether sign-up needs a first name"),
+            second_factor: MfaConfig::read(reader),
+            oidc: OidcConfig::read(reader),
             clients: read_clients(reader),
             keys: KeySettings::read(reader),
         }

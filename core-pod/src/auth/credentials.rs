@@ -95,8 +95,8 @@ async fn check_stored(
     }
 }
 
-/// Counts a wrong password. Does the same work for nobody.
-async fn count_failure(state: &AuthState, user: Option<UserId>, origin: &Origin<'_>) -> Result<(), ApiError> {
+/// Counts a wrong password or second factor. Does the same work for nobody.
+pub async fn count_failure(state: &AuthState, user: Option<UserId>, origin: &Origin<'_>) -> Result<(), ApiError> {
     let AuthState { sources, config, .. } = state;
     let now = sources.now();
     let id = user.unwrap_or_else(|| sources.id());

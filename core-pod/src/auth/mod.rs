@@ -43,11 +43,12 @@ use shared::{
     sources::Sources,
 };
 
-use breached::PasswordFilter;
+use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
 
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
+pub use mfa::{RecentlyAuthenticated, StepUp};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
 
@@ -81,6 +82,9 @@ pub struct AuthState {
     authenticator: Authenticator,
     origins: Origins,
     cipher: Cipher,
+    step_up: StepUp,
+    passkeys: Passkeys,
+    providers: Providers,
     config: Arc<AuthConfig>,
 }
 
@@ -104,6 +108,9 @@ impl AuthState {
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
         let filter = PasswordFilter::open(&config.breached);
+        let step_up = StepUp::new(db.clone(), sources.clone(), &config.second_factor);
+        let passkeys = Passkeys::new(&config.second_factor, origins)?;
+        let providers = Providers::new(&config.oidc, sources.clone())?;
         let (config, origins) = (Arc::new(config), Origins::new(origins));
         Ok(Self {
             db,
@@ -119,6 +126,9 @@ impl AuthState {
             authenticator,
             origins,
             cipher,
+            step_up,
+            passkeys,
+            providers,
             config,
         })
     }
@@ -126,6 +136,11 @@ impl AuthState {
     /// Sessions in use, not written down yet.
     pub fn last_seen(&self) -> LastSeen {
         self.seen.clone()
+    }
+
+    /// For the other services of this pod: whether a caller's proof is recent enough.
+    pub fn step_up(&self) -> StepUp {
+        self.step_up.clone()
     }
 
     /// For the other services of this pod and for the gateway.

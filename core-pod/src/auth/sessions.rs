@@ -25,6 +25,7 @@ use super::{
     Auth, AuthState,
     devices::{Device, LastSeen},
     events::{self, Reason, SignInStory},
+    mfa::Proof,
     model::Account,
     security::{self, SecurityEvent, kind},
     store::{self, Checked, NewSession},
@@ -135,13 +136,31 @@ pub fn digest(secret: &str) -> Option<store::Digest> {
 pub enum Occasion {
     /// A new account.
     SignUp,
-    /// The password of an account.
+    /// A sign-in to an account.
     SignIn {
         /// For thirty days instead of seven.
         remember_me: bool,
-        /// How the account was proven: `password`, `oauth` or `token`.
-        method: &'static str,
+        /// How its owner proved who they are.
+        proof: Proof,
     },
+}
+
+impl Occasion {
+    fn proof(self) -> Proof {
+        match self {
+            Self::SignUp => Proof::Password,
+            Self::SignIn { proof, .. } => proof,
+        }
+    }
+}
+
+/// How and when the owner of a session proved who they are, as its access tokens say it.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// RFC 8176 authentication method references.
+    pub amr: Vec<String>,
+    /// The last proof.
+    pub authenticated_at: DateTime<Utc>,
 }
 
 /// Opens a session in the caller's transaction, with the events of the occasion and of evictions.
@@ -154,10 +173,9 @@ pub async fn open(
 ) -> Result<Opened, ApiError> {
     let AuthState { sources, config, .. } = state;
     let now = sources.now();
-    let (remember_me, method) = match occasion {
-        Occasion::SignUp => (false, "password"),
-        Occasion::SignIn { remember_me, method } => (remember_me, method),
-    };
+    let remember_me = matches!(occasion, Occasion::SignIn { remember_me: true, .. });
+    let proof = occasion.proof();
+    let (method, amr) = (proof.method(), proof.amr());
     let life = config.sessions.life(remember_me);
     let session: SessionId = sources.id();
     let (refresh, cookie) = (sources.secret(), sources.secret());
@@ -166,6 +184,8 @@ pub async fn open(
         user: account.id,
         remember_me,
         method,
+        amr: &amr,
+        second_factor: proof.has_second_factor(),
         ip_address: origin.ip_address,
         user_agent: origin.user_agent,
         refresh: fingerprint(&refresh),
@@ -182,7 +202,7 @@ pub async fn open(
         Occasion::SignIn { .. } => {
             let story = SignInStory {
                 session,
-                method,
+                method: proof.event_method(),
                 origin,
                 new_device: is_new.then_some(device.name.as_str()),
             };
@@ -202,7 +222,11 @@ pub async fn open(
             .map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)),
     );
     outbox::append::<Auth>(tx, &told).await?;
-    let access_token = sign(state, account.id, &account.email, account.role, session)?;
+    let evidence = Evidence {
+        amr,
+        authenticated_at: now,
+    };
+    let access_token = sign(state, account.id, &account.email, account.role, session, evidence)?;
     Ok(Opened {
         session,
         access_token,
@@ -250,12 +274,15 @@ pub fn sign(
     email: &str,
     role: shared::auth::Role,
     session: SessionId,
+    evidence: Evidence,
 ) -> Result<String, ApiError> {
     let grant = Grant {
         user,
         email: email.to_owned(),
         role,
         session,
+        amr: evidence.amr,
+        auth_time: Some(evidence.authenticated_at.timestamp()),
     };
     state.signer.access(&grant).map_err(ApiError::internal)
 }

@@ -42,6 +42,8 @@ pub struct NewSession<'a> {
     pub user: UserId,
     pub remember_me: bool,
     pub method: &'a str,
+    pub amr: &'a [String],
+    pub second_factor: bool,
     pub ip_address: &'a str,
     pub user_agent: Option<&'a str>,
     pub refresh: Digest,
@@ -59,6 +61,8 @@ pub struct Claimed {
     pub absolute_expires_at: DateTime<Utc>,
     pub email: String,
     pub role: Role,
+    pub amr: Vec<String>,
+    pub authenticated_at: DateTime<Utc>,
 }
 
 /// What a session check reads.
@@ -208,6 +212,8 @@ pub async fn insert_session(
         user,
         remember_me,
         method,
+        amr,
+        second_factor,
         ip_address,
         user_agent,
         refresh,
@@ -218,8 +224,8 @@ pub async fn insert_session(
         r#"with opened as (
                insert into auth.sessions
                    (id, user_id, remember_me, auth_method, ip_address, user_agent, created_at, last_seen_at, expires_at,
-                    absolute_expires_at)
-               values ($1, $2, $3, $4, $5, $6, $11, $11, $9, $10)
+                    absolute_expires_at, amr, authenticated_at, second_factor_at)
+               values ($1, $2, $3, $4, $5, $6, $11, $11, $9, $10, $13, $11, case when $14 then $11::timestamptz end)
            ), token as (
                insert into auth.refresh_tokens (token_hash, session_id, issued_at, expires_at) values ($7, $1, $11, $9)
            ), cookie as (
@@ -246,6 +252,8 @@ pub async fn insert_session(
         session.absolute_expires_at,
         session.now,
         (max_live - 1).max(0),
+        *amr,
+        *second_factor,
     )
     .fetch_all(conn)
     .await
@@ -267,7 +275,8 @@ pub async fn claim_refresh(
              and session.id = token.session_id and session.revoked_at is null and session.absolute_expires_at > $2
              and account.deleted_at is null and account.suspended_at is null
            returning session.id as "session: SessionId", session.user_id as "user: UserId", session.remember_me,
-                     session.absolute_expires_at, account.email, account.role as "role: Role""#,
+                     session.absolute_expires_at, account.email, account.role as "role: Role", session.amr,
+                     coalesce(session.authenticated_at, session.created_at) as "authenticated_at!""#,
         token.as_slice(),
         now,
     )

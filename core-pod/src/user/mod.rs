@@ -35,7 +35,7 @@ use shared::{
 
 pub use consumer::UserEvents;
 
-use crate::auth::client::Accounts;
+use crate::auth::{StepUp, client::Accounts};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +110,13 @@ impl UserState {
     /// The queue of the log of accesses.
     pub fn audit(&self) -> &audit::Audit {
         &self.audit
+    }
+}
+
+/// For handlers that want a recent proof: `RecentlyAuthenticated`.
+impl FromRef<UserState> for StepUp {
+    fn from_ref(state: &UserState) -> Self {
+        state.accounts.step_up()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use core_pod::{Config, CorePod, Services};
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -17,7 +17,7 @@ use shared::{
     http::client_address::PeerAddress,
     pod::Pod as _,
     redis::Redis,
-    sources::{FixedClock, Sources},
+    sources::{Clock as _, FixedClock, Sources},
 };
 use sqlx::PgPool;
 use tower::ServiceExt as _;
@@ -78,6 +78,16 @@ impl TestApp {
 
     pub fn advance(&self, seconds: i64) {
         self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    /// What the clock shows.
+    pub fn time(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The same in seconds.
+    pub fn now(&self) -> i64 {
+        self.time().timestamp()
     }
 
     pub fn get(&self, path: &str) -> Call {

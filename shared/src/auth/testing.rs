@@ -135,6 +135,8 @@ impl Issuer {
             email: format!("{user}@example.com"),
             role,
             session,
+            amr: Vec::new(),
+            auth_time: None,
         };
         let token = self.signer.access(&grant).expect("the key signs");
         let cookie = self.sources.secret();

@@ -48,6 +48,8 @@ fn grant() -> Grant {
         email: "ada@example.com".into(),
         role: Role::User,
         session: SessionId(uuid(2)),
+        amr: vec!["pwd".into()],
+        auth_time: Some(1_700_000_000),
     }
 }
 

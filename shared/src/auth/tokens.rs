@@ -78,6 +78,12 @@ pub struct AccessClaims {
     pub nbf: i64,
     /// Dead from, in seconds.
     pub exp: i64,
+    /// How the owner of the session proved who they are (RFC 8176); absent in tokens of older releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+    /// When they did so last, in seconds (OpenID Connect).
+    #[serde(rename = "auth_time", default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
 }
 
 impl fmt::Debug for AccessClaims {
@@ -144,6 +150,10 @@ pub struct Grant {
     pub role: Role,
     /// The session.
     pub session: SessionId,
+    /// How its owner proved who they are.
+    pub amr: Vec<String>,
+    /// When they did so last, in seconds; `None`: not said.
+    pub auth_time: Option<i64>,
 }
 
 /// Makes tokens; only the core pod has one.
@@ -181,6 +191,8 @@ impl Signer {
             iat: now,
             nbf: now,
             exp: now.saturating_add(seconds(self.policy.access_ttl)),
+            amr: grant.amr.clone(),
+            auth_time: grant.auth_time,
         })
     }
 

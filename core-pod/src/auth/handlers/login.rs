@@ -5,20 +5,22 @@
 //! back when the try was not a failure.
 
 use axum::{
+    Json,
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde::Deserialize;
 use shared::{ApiError, http::client_address::ClientAddress};
 use sqlx::{Postgres, Transaction};
 use utoipa::ToSchema;
 
-use super::{Answer, SignedIn, User, origin_of, signed_in};
+use super::{Answer, SignedIn, logged_in, origin_of};
 use crate::auth::{
     AuthState,
     credentials::{self, Proven},
     fields::{Fields, Flag, Problems, Text},
+    mfa::{self, Proof},
     model::{Account, Email},
     sessions::{self, Occasion, Opened, Origin},
     store,
@@ -74,7 +76,7 @@ impl LoginBody {
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth", request_body = LoginBody,
     responses(
-        (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session", body = Answer<SignedIn>),
+        (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session. An account with a second factor gets `mfaRequired`, a ticket and no cookies instead", body = Answer<SignedIn>),
         (status = 400, description = "Validation failed"),
         (status = 401, description = "INVALID_CREDENTIALS or ACCOUNT_SUSPENDED"),
         (status = 429, description = "Too many failures"),
@@ -108,12 +110,9 @@ pub async fn login(
     };
     metrics::counter!("auth_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
     let mut response = match outcome {
-        Ok((account, opened)) => {
-            let user = User {
-                is_suspended: Some(false),
-                ..User::from(account)
-            };
-            signed_in(&state, StatusCode::OK, "Login successful", user, opened)
+        Ok(Outcome::SignedIn(account, opened)) => logged_in(&state, *account, *opened),
+        Ok(Outcome::Challenged(challenge)) => {
+            Json(Answer::new("A second factor is required", challenge)).into_response()
         }
         Err(error) => error.into_response(),
     };
@@ -121,53 +120,67 @@ pub async fn login(
     Ok(response)
 }
 
+/// What the right password leads to.
+enum Outcome {
+    SignedIn(Box<Account>, Box<Opened>),
+    /// The account has a second factor.
+    Challenged(mfa::Challenge),
+}
+
 async fn attempt(
     state: &AuthState,
     sign_in: &SignIn<'_>,
     address: ClientAddress,
     headers: &HeaderMap,
-) -> Result<(Account, Opened), ApiError> {
+) -> Result<Outcome, ApiError> {
     let (ip_address, user_agent) = origin_of(address, headers);
     let origin = Origin {
         ip_address: &ip_address,
         user_agent: user_agent.as_deref(),
     };
-    let (mut tx, account) = prove(state, sign_in, &origin).await?;
+    let (mut tx, account, hash) = prove(state, sign_in, &origin).await?;
     if account.is_suspended() {
         return Err(suspended());
     }
+    if mfa::is_on(&mut tx, account.id).await? {
+        // not a sign-in yet: what was noted of one goes with the transaction
+        drop(tx);
+        let challenge = mfa::challenge(state, account.id, Proof::Password, &hash, sign_in.remember_me, address);
+        return challenge.await.map(Outcome::Challenged);
+    }
     let occasion = Occasion::SignIn {
         remember_me: sign_in.remember_me,
-        method: "password",
+        proof: Proof::Password,
     };
     let opened = sessions::open(&mut tx, state, &account, occasion, &origin).await?;
     tx.commit().await?;
     state.sessions.announce_revoked(&opened.evicted).await;
-    Ok((account, opened))
+    Ok(Outcome::SignedIn(Box::new(account), Box::new(opened)))
 }
 
-/// Checks the password and opens the transaction that accepts it. A sign-in at the same time may have replaced an outdated
+/// Checks the password and opens the transaction that accepts it; gives the hash that was checked as well. A sign-in at the same time may have replaced an outdated
 /// hash in between; then the new one is checked.
 async fn prove(
     state: &AuthState,
     sign_in: &SignIn<'_>,
     origin: &Origin<'_>,
-) -> Result<(Transaction<'static, Postgres>, Account), ApiError> {
+) -> Result<(Transaction<'static, Postgres>, Account, String), ApiError> {
     loop {
         let proven = credentials::check(state, &sign_in.email, sign_in.password, origin).await?;
         let Proven { user, hash, upgraded } = proven.ok_or_else(invalid_credentials)?;
         let mut tx = state.db.begin().await?;
         match store::note_login(&mut tx, user, &hash, upgraded.as_deref(), state.sources.now()).await? {
-            Some(account) => return Ok((tx, account)),
+            Some(account) => return Ok((tx, account, hash)),
             None if upgraded.is_some() => {}
             None => return Err(invalid_credentials()),
         }
     }
 }
 
-fn outcome_label<T>(outcome: &Result<T, ApiError>) -> &'static str {
+fn outcome_label(outcome: &Result<Outcome, ApiError>) -> &'static str {
     match outcome {
-        Ok(_) => "success",
+        Ok(Outcome::SignedIn(..)) => "success",
+        Ok(Outcome::Challenged(_)) => "second_factor",
         Err(error) if error.status().is_server_error() => "error",
         Err(error) if error.code() == "ACCOUNT_SUSPENDED" => "suspended",
         Err(_) => "invalid_credentials",

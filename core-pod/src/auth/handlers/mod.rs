@@ -36,7 +36,9 @@ use shared::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use self::login::suspended;
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
+
 /// Bodies of auth routes are small (core §1.3).
 const BODY_LIMIT: usize = 64 * 1024;
 /// What a program calls itself is kept up to this length.
@@ -142,6 +144,13 @@ pub struct Done {
     message: &'static str,
 }
 
+impl Done {
+    /// A success with nothing to say.
+    pub fn new(message: &'static str) -> Self {
+        Self { success: true, message }
+    }
+}
+
 /// An account as its owner sees it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -235,7 +244,17 @@ fn signed_in(state: &AuthState, status: StatusCode, message: &'static str, user:
     response
 }
 
-fn cookies(state: &AuthState) -> Cookies {
+/// The answer to a sign-in, however its owner proved who they are.
+pub fn logged_in(state: &AuthState, account: Account, opened: Opened) -> Response {
+    let user = User {
+        is_suspended: Some(false),
+        ..User::from(account)
+    };
+    signed_in(state, StatusCode::OK, "Login successful", user, opened)
+}
+
+/// Writes cookies of this moment.
+pub fn cookies(state: &AuthState) -> Cookies {
     Cookies::new(state.config.secure_cookies, state.sources.now())
 }
 
@@ -248,6 +267,7 @@ pub(in crate::auth) fn origin_of(address: ClientAddress, headers: &HeaderMap) ->
     )
 }
 
-fn user_not_found() -> ApiError {
+/// 404: the account is gone.
+pub fn user_not_found() -> ApiError {
     ApiError::not_found("User not found").with_code("USER_NOT_FOUND")
 }

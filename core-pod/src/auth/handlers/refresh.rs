@@ -87,8 +87,20 @@ pub async fn refresh(
     tx.commit().await?;
 
     metrics::counter!("auth_refreshes_total", "outcome" => "success").increment(1);
-    let access_token = sessions::sign(&state, claimed.user, &claimed.email, claimed.role, claimed.session)?;
-    let tokens = Tokens::new(&state, access_token, state.config.sessions.life(claimed.remember_me));
+    let life = state.config.sessions.life(claimed.remember_me);
+    let evidence = sessions::Evidence {
+        amr: claimed.amr,
+        authenticated_at: claimed.authenticated_at,
+    };
+    let access_token = sessions::sign(
+        &state,
+        claimed.user,
+        &claimed.email,
+        claimed.role,
+        claimed.session,
+        evidence,
+    )?;
+    let tokens = Tokens::new(&state, access_token, life);
     let answer = Answer::new("Tokens refreshed successfully", Refreshed { tokens });
     let mut response = Json(answer).into_response();
     let life = remaining(rotated.expires_at, now);
