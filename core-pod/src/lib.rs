@@ -27,7 +27,7 @@ use shared::{
 pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
-use user::{User, UserState};
+use user::{Business, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -182,10 +182,12 @@ impl Services {
         let user = UserState::new(
             config.user,
             user_db.clone(),
+            redis.clone(),
             limiter.clone(),
             auth.authenticator(),
             Accounts::new(auth.clone()),
             config.cipher.clone(),
+            Business::new(&config.gateway, auth.signer())?,
             sources.clone(),
         );
         Ok(Self {

@@ -30,9 +30,11 @@ use shared::{
     db::{Db, Service, migrate::Migrations},
     http::limit::{RateLimiter, Rule},
     rate_limit_rule,
+    redis::Redis,
     sources::Sources,
 };
 
+pub use admin::Business;
 pub use consumer::UserEvents;
 
 use crate::auth::{StepUp, client::Accounts};
@@ -75,11 +77,13 @@ impl UserConfig {
 #[derive(Debug, Clone, FromRef)]
 pub struct UserState {
     db: Db<User>,
+    redis: Redis,
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
     accounts: Accounts,
     cipher: Cipher,
+    business: Business,
     config: UserConfig,
     audit: audit::Audit,
 }
@@ -89,19 +93,23 @@ impl UserState {
     pub fn new(
         config: UserConfig,
         db: Db<User>,
+        redis: Redis,
         limiter: RateLimiter,
         authenticator: Authenticator,
         accounts: Accounts,
         cipher: Cipher,
+        business: Business,
         sources: Sources,
     ) -> Self {
         Self {
             db,
+            redis,
             sources,
             authenticator,
             limiter,
             accounts,
             cipher,
+            business,
             config,
             audit: audit::Audit::default(),
         }

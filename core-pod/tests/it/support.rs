@@ -219,6 +219,14 @@ impl Call {
         self
     }
 
+    /// The answer as bytes, for what is no JSON.
+    pub async fn send_raw(self) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, bytes.to_vec())
+    }
+
     pub async fn send(self) -> Reply {
         let response = self.router.oneshot(self.request).await.unwrap();
         let (parts, body) = response.into_parts();

@@ -28,6 +28,7 @@ impl FromRequestParts<UserState> for Admin {
         if caller.role != Role::Admin {
             return Err(ApiError::forbidden("Admin access required"));
         }
+        state.accounts.step_up().require_admin_factor(&caller).await?;
         Ok(Self(caller))
     }
 }

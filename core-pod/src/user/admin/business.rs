@@ -163,9 +163,14 @@ impl Business {
         actor: UserId,
     ) -> Result<(), ApiError> {
         change.insert("actor".to_owned(), json!(actor));
-        self.voyage(Method::PUT, &format!("bookings/{id}/modify"), None, &Value::Object(change))
-            .await
-            .map(drop)
+        self.voyage(
+            Method::PUT,
+            &format!("bookings/{id}/modify"),
+            None,
+            &Value::Object(change),
+        )
+        .await
+        .map(drop)
     }
 
     /// Sets a payment's status.
@@ -301,10 +306,17 @@ mod tests {
         assert_eq!(error.body()["data"]["refundStatus"], "failed");
         for status in [401, 403, 429, 500, 302] {
             let error = refusal(StatusCode::from_u16(status).unwrap(), &answer);
-            assert_eq!((error.status().as_u16(), error.code()), (502, "UPSTREAM_FAILED"), "{status}");
+            assert_eq!(
+                (error.status().as_u16(), error.code()),
+                (502, "UPSTREAM_FAILED"),
+                "{status}"
+            );
         }
         assert_eq!(refusal(StatusCode::CONFLICT, &Value::Null).code(), "CONFLICT");
         let named = json!({ "errors": [{ "path": "notes", "message": "too long" }], "error": "Validation failed" });
-        assert_eq!(refusal(StatusCode::BAD_REQUEST, &named).body()["errors"][0]["path"], "notes");
+        assert_eq!(
+            refusal(StatusCode::BAD_REQUEST, &named).body()["errors"][0]["path"],
+            "notes"
+        );
     }
 }

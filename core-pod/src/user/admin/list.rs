@@ -88,15 +88,12 @@ pub struct Range {
 impl Range {
     /// Reads `startDate` and `endDate`. A date alone is the whole day in UTC, also at the end.
     pub fn read(query: &QueryMap) -> Result<Self, ApiError> {
-        let from = query.first("startDate").map(|text| {
-            let (start, _) = instant(text).ok_or_else(|| invalid("startDate", "must be a date"))?;
-            Ok(start)
-        });
-        let until = query.first("endDate").map(|text| {
-            let (_, end) = instant(text).ok_or_else(|| invalid("endDate", "must be a date"))?;
-            Ok(end)
-        });
-        let (from, until): (Option<_>, Option<_>) = (from.transpose()?, until.transpose()?);
+        let covered = |name: &str| {
+            let covers = |text: &str| instant(text).ok_or_else(|| invalid(name, "must be a date"));
+            query.first(name).map(covers).transpose()
+        };
+        let from = covered("startDate")?.map(|(start, _)| start);
+        let until = covered("endDate")?.map(|(_, end)| end);
         if let (Some(from), Some(until)) = (from, until)
             && from >= until
         {
@@ -121,7 +118,10 @@ fn instant(text: &str) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
             (at, at.checked_add_signed(TimeDelta::milliseconds(1))?)
         }
     };
-    let (first, last) = (NaiveDate::from_ymd_opt(1900, 1, 1)?, NaiveDate::from_ymd_opt(9999, 12, 31)?);
+    let (first, last) = (
+        NaiveDate::from_ymd_opt(1900, 1, 1)?,
+        NaiveDate::from_ymd_opt(9999, 12, 31)?,
+    );
     (first..=last).contains(&start.date_naive()).then_some((start, end))
 }
 
@@ -147,9 +147,8 @@ impl Amounts {
 fn amount(query: &QueryMap, name: &str) -> Result<Option<String>, ApiError> {
     let Some(text) = query.first(name) else { return Ok(None) };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str, most: usize| {
-        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
+    let digits =
+        |part: &str, most: usize| (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole, 12) || !digits(fraction, 6) {
         return Err(invalid(name, "must be an amount"));
     }
@@ -158,7 +157,9 @@ fn amount(query: &QueryMap, name: &str) -> Result<Option<String>, ApiError> {
 
 /// One word of a set, in any case; absent if none was given, 400 for any other.
 pub fn word(query: &QueryMap, name: &str, words: &[&'static str]) -> Result<Option<&'static str>, ApiError> {
-    let Some(given) = query.first(name) else { return Ok(None) };
+    let Some(given) = query.first(name) else {
+        return Ok(None);
+    };
     let found = words.iter().find(|word| word.eq_ignore_ascii_case(given));
     found.copied().map(Some).ok_or_else(|| invalid(name, "is not known"))
 }

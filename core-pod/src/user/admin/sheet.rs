@@ -88,7 +88,10 @@ impl Sheet {
         let body = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
         let mut response = Response::new(Body::from_stream(body));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/csv; charset=utf-8"),
+        );
         headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static(self.disposition));
         Ok(response)
     }
@@ -119,7 +122,9 @@ impl Rows {
     async fn flush(&mut self) -> bool {
         self.size = 0;
         let written = std::mem::replace(&mut self.csv, self.sheet.writer()).into_inner();
-        let message = written.map(Bytes::from).map_err(|error| ApiError::internal(error.into_error()));
+        let message = written
+            .map(Bytes::from)
+            .map_err(|error| ApiError::internal(error.into_error()));
         self.sender.send(message).await.is_ok()
     }
 }
@@ -195,7 +200,7 @@ mod tests {
         fn no_cell_begins_like_a_formula(cell in "[=+@\t\r-]?.{0,20}") {
             let made = neutral(&cell);
             prop_assert!(!made.starts_with(['=', '+', '-', '@', '\t', '\r']));
-            prop_assert!(*made == cell || *made == format!("'{cell}"));
+            prop_assert_eq!(made.strip_prefix('\'').unwrap_or(&made), cell.strip_prefix('\'').unwrap_or(&cell));
         }
     }
 }

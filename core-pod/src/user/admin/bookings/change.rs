@@ -145,12 +145,16 @@ pub async fn put_statuses(
 /// The rows that are named, each once. What is no id names nothing, so it is left out and not an error (core §1.2).
 fn ids(given: &Value) -> Result<Vec<BookingId>, ApiError> {
     let required = || ApiError::bad_request("ids must be an array of booking ids");
-    let Value::Array(items) = given else { return Err(required()) };
+    let Value::Array(items) = given else {
+        return Err(required());
+    };
     if items.is_empty() {
         return Err(required());
     }
     if items.len() > MAX_IDS {
-        return Err(ApiError::bad_request(format!("ids must name at most {MAX_IDS} bookings")));
+        return Err(ApiError::bad_request(format!(
+            "ids must name at most {MAX_IDS} bookings"
+        )));
     }
     let mut ids = Vec::with_capacity(items.len());
     for item in items {
@@ -203,6 +207,10 @@ pub async fn put_cancel(
     let before = get(&state, &id).await?;
     trail.about(before.user_id);
     trail.because(&reason);
+    if refund {
+        // money leaves: whoever has a second factor has shown it a moment ago (core §14)
+        state.accounts.step_up().require_recent(&admin).await?;
+    }
     let cancel = Cancel {
         id: before.id,
         reference: &before.reference,
@@ -258,13 +266,10 @@ fn cancellation(body: &CancelBody) -> Result<(bool, String), ApiError> {
 #[schema(as = AdminModifyBooking)]
 pub struct ModifyBody {
     /// Major units, at most two decimals.
-    #[expect(dead_code, reason = "documentation: the owner reads the fields as they come")]
     total_amount: Option<f64>,
     /// Kept as `data.adminNotes`; null takes them away.
-    #[expect(dead_code, reason = "documentation: the owner reads the fields as they come")]
     notes: Option<String>,
     /// Merged over `data`, key by key; what tells of the purchase, its payment and its refund stays.
-    #[expect(dead_code, reason = "documentation: the owner reads the fields as they come")]
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
 }
@@ -292,7 +297,10 @@ pub async fn put_modify(
     Body(body): Body<Map<String, Value>>,
 ) -> Reply<Booking> {
     let known = ["totalAmount", "notes", "data"];
-    let change: Map<String, Value> = body.into_iter().filter(|(key, _)| known.contains(&key.as_str())).collect();
+    let change: Map<String, Value> = body
+        .into_iter()
+        .filter(|(key, _)| known.contains(&key.as_str()))
+        .collect();
     if change.is_empty() {
         return Err(ApiError::bad_request("Nothing to modify").with_detail("Give totalAmount, notes or data"));
     }
@@ -325,7 +333,10 @@ mod tests {
     #[test]
     fn a_reason_becomes_one_line() {
         let body = |refund: Value, reason: Value| cancellation(&CancelBody { refund, reason });
-        assert_eq!(body(Value::Null, json!("a\r\n b\t")).unwrap(), (false, "a  b".to_owned()));
+        assert_eq!(
+            body(Value::Null, json!("a\r\n b\t")).unwrap(),
+            (false, "a  b".to_owned())
+        );
         assert!(body(json!("yes"), Value::Null).is_err() && body(json!(true), json!(7)).is_err());
         assert!(body(json!(true), json!("x".repeat(501))).is_err());
     }

@@ -4,7 +4,6 @@
 
 mod change;
 mod handlers;
-mod letter;
 mod model;
 mod store;
 
@@ -22,5 +21,4 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(change::put_status))
         .routes(routes!(change::put_cancel))
         .routes(routes!(change::put_modify))
-        .routes(routes!(letter::resend))
 }

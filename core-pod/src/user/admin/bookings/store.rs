@@ -46,18 +46,25 @@ fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
         sql.push(" and booking.created_at < ").push_bind(until);
     }
     if let Some(min) = &filter.amounts.min {
-        sql.push(" and booking.total_amount >= ").push_bind(min.clone()).push("::numeric");
+        sql.push(" and booking.total_amount >= ")
+            .push_bind(min.clone())
+            .push("::numeric");
     }
     if let Some(max) = &filter.amounts.max {
-        sql.push(" and booking.total_amount <= ").push_bind(max.clone()).push("::numeric");
+        sql.push(" and booking.total_amount <= ")
+            .push_bind(max.clone())
+            .push("::numeric");
     }
     if let Some(destination) = &filter.destination {
-        sql.push(" and booking.destination ilike ").push_bind(destination.clone());
+        sql.push(" and booking.destination ilike ")
+            .push_bind(destination.clone());
     }
 }
 
 fn ordered(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    sql.push(" order by ").push(filter.order.by.sql()).push(filter.order.direction());
+    sql.push(" order by ")
+        .push(filter.order.by.sql())
+        .push(filter.order.direction());
     sql.push(", booking.id desc");
 }
 

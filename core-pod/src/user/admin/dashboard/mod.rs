@@ -16,12 +16,7 @@ use shared::{ApiError, http::QueryMap};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::model::{ChartPoint, DestinationCount, Period, RecentTransaction, Stats};
-use super::{
-    access::Admin,
-    answers::Answer,
-    list,
-    unread,
-};
+use super::{access::Admin, answers::Answer, list, unread};
 use crate::user::UserState;
 
 /// How long figures are good for.
@@ -115,7 +110,10 @@ async fn stats_alias(admin: Admin, state: State<UserState>, query: QueryMap) -> 
 )]
 async fn revenue_chart(_: Admin, State(state): State<UserState>, query: QueryMap) -> Reply<Vec<ChartPoint>> {
     let period = Period::read(&query, state.sources.now())?;
-    let points = remembered(&state, period.key("revenue"), || store::revenue_chart(state.db.pool(), &period)).await?;
+    let points = remembered(&state, period.key("revenue"), || {
+        store::revenue_chart(state.db.pool(), &period)
+    })
+    .await?;
     Ok(Answer::of(points))
 }
 

@@ -283,7 +283,11 @@ pub struct RecentTransaction {
 
 /// A person's name as lists show it: first and last name, else the user name, else nothing known.
 pub fn display_name(first: Option<&str>, last: Option<&str>, username: Option<&str>) -> String {
-    let names: Vec<&str> = [first, last].into_iter().flatten().filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = [first, last]
+        .into_iter()
+        .flatten()
+        .filter(|name| !name.is_empty())
+        .collect();
     if names.is_empty() {
         username.unwrap_or("Unknown").to_owned()
     } else {
@@ -307,14 +311,24 @@ mod tests {
 
     #[test]
     fn a_period_has_an_equal_one_before_it() {
-        for (query, hours) in [("period=24h", 24), ("period=7d", 168), ("period=30d", 720), ("", 168), ("period=x", 168)] {
+        for (query, hours) in [
+            ("period=24h", 24),
+            ("period=7d", 168),
+            ("period=30d", 720),
+            ("", 168),
+            ("period=x", 168),
+        ] {
             let period = period(query).unwrap();
             assert_eq!((period.until - period.from).num_hours(), hours, "{query}");
             assert_eq!(period.from - period.before(), period.until - period.from);
         }
         let custom = period("period=custom&startDate=2027-01-01&endDate=2027-01-10").unwrap();
         assert_eq!(custom.before().to_rfc3339(), "2026-12-22T00:00:00+00:00");
-        for query in ["period=custom", "period=custom&startDate=2027-01-01", "period=custom&endDate=2027-01-01"] {
+        for query in [
+            "period=custom",
+            "period=custom&startDate=2027-01-01",
+            "period=custom&endDate=2027-01-01",
+        ] {
             assert_eq!(period(query).unwrap_err().status(), 400, "{query}");
         }
     }
@@ -341,7 +355,12 @@ mod tests {
             verified: 4,
             new_users: 3,
             new_users_before: 2,
-            bookings_by_status: [("CONFIRMED".to_owned(), 2), ("COMPLETED".to_owned(), 1), ("DRAFT".to_owned(), 3)].into(),
+            bookings_by_status: [
+                ("CONFIRMED".to_owned(), 2),
+                ("COMPLETED".to_owned(), 1),
+                ("DRAFT".to_owned(), 3),
+            ]
+            .into(),
             bookings_before: 3,
             won_before: 1,
             searches: 9,
@@ -354,19 +373,37 @@ mod tests {
             stats["users"],
             serde_json::json!({ "total": 10, "active": 4, "inactive": 6, "newInPeriod": 3, "evolution": 50 })
         );
-        assert_eq!((&stats["bookings"]["total"], &stats["bookings"]["evolution"]), (&6.into(), &100.into()));
+        assert_eq!(
+            (&stats["bookings"]["total"], &stats["bookings"]["evolution"]),
+            (&6.into(), &100.into())
+        );
         assert_eq!(stats["bookings"]["byStatus"]["FAILED"], 0);
-        assert_eq!(stats["revenue"]["byCurrency"], serde_json::json!({ "EUR": 100.0, "JPY": 500.0 }));
-        assert_eq!((&stats["revenue"]["total"], &stats["revenue"]["evolution"]), (&100.0.into(), &25.into()));
-        assert_eq!(stats["conversionRate"], serde_json::json!({ "rate": 33.33, "evolution": 8.33 }));
-        assert_eq!(stats["avgBookingValue"], serde_json::json!({ "amount": 16.67, "currency": "EUR" }));
+        assert_eq!(
+            stats["revenue"]["byCurrency"],
+            serde_json::json!({ "EUR": 100.0, "JPY": 500.0 })
+        );
+        assert_eq!(
+            (&stats["revenue"]["total"], &stats["revenue"]["evolution"]),
+            (&100.0.into(), &25.into())
+        );
+        assert_eq!(
+            stats["conversionRate"],
+            serde_json::json!({ "rate": 33.33, "evolution": 8.33 })
+        );
+        assert_eq!(
+            stats["avgBookingValue"],
+            serde_json::json!({ "amount": 16.67, "currency": "EUR" })
+        );
     }
 
     #[test]
     fn a_platform_without_anything_has_figures_too() {
         let stats = serde_json::to_value(Stats::from(Counted::default())).unwrap();
         assert_eq!(stats["avgBookingValue"]["amount"], 0.0);
-        assert_eq!(stats["conversionRate"], serde_json::json!({ "rate": 0.0, "evolution": 0.0 }));
+        assert_eq!(
+            stats["conversionRate"],
+            serde_json::json!({ "rate": 0.0, "evolution": 0.0 })
+        );
     }
 
     proptest! {

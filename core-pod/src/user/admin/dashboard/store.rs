@@ -64,11 +64,7 @@ pub async fn revenue_chart(db: impl PgExecutor<'_>, period: &Period) -> sqlx::Re
 }
 
 /// Where bookings lead.
-pub async fn destinations(
-    db: impl PgExecutor<'_>,
-    period: &Period,
-    limit: i64,
-) -> sqlx::Result<Vec<DestinationCount>> {
+pub async fn destinations(db: impl PgExecutor<'_>, period: &Period, limit: i64) -> sqlx::Result<Vec<DestinationCount>> {
     sqlx::query_as!(
         DestinationCount,
         r#"select destination_city as "destination!", count(*) as "count!"

@@ -9,7 +9,8 @@ use sqlx::{PgConnection, PgExecutor, Postgres, QueryBuilder};
 
 use super::model::{Filter, PaidBooking, Payment, PaymentColumns, PaymentDetail, PaymentRow, money};
 
-const COLUMNS: &str = "select payment.id, payment.payment_intent_id, payment.booking_id, payment.booking_reference, payment.user_id,
+const COLUMNS: &str =
+    "select payment.id, payment.payment_intent_id, payment.booking_id, payment.booking_reference, payment.user_id,
        payment.amount_minor, payment.refunded_minor, payment.currency, payment.status, payment.payment_method,
        payment.stripe_customer_id, payment.created_at, payment.updated_at, payment.confirmed_at, payment.failed_at,
        payment.refunded_at, payment.failure_reason, payment.metadata,
@@ -20,8 +21,11 @@ const FROM: &str = " from payment.transaction_data as payment
 
 fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(search) = &filter.search {
-        sql.push(" and (payment.booking_reference ilike ").push_bind(search.clone());
-        sql.push(" or payment.payment_intent_id ilike ").push_bind(search.clone()).push(")");
+        sql.push(" and (payment.booking_reference ilike ")
+            .push_bind(search.clone());
+        sql.push(" or payment.payment_intent_id ilike ")
+            .push_bind(search.clone())
+            .push(")");
     }
     if let Some(status) = filter.status {
         sql.push(" and payment.status = ").push_bind(status);
@@ -33,10 +37,14 @@ fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
         sql.push(" and payment.created_at < ").push_bind(until);
     }
     if let Some(min) = &filter.amounts.min {
-        sql.push(" and payment.amount >= ").push_bind(min.clone()).push("::numeric");
+        sql.push(" and payment.amount >= ")
+            .push_bind(min.clone())
+            .push("::numeric");
     }
     if let Some(max) = &filter.amounts.max {
-        sql.push(" and payment.amount <= ").push_bind(max.clone()).push("::numeric");
+        sql.push(" and payment.amount <= ")
+            .push_bind(max.clone())
+            .push("::numeric");
     }
 }
 
@@ -52,7 +60,9 @@ pub async fn list(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<(i64
     let mut rows = QueryBuilder::new(COLUMNS);
     rows.push(FROM);
     conditions(&mut rows, filter);
-    rows.push(" order by ").push(filter.order.by.sql()).push(filter.order.direction());
+    rows.push(" order by ")
+        .push(filter.order.by.sql())
+        .push(filter.order.direction());
     rows.push(", payment.id desc limit ").push_bind(filter.page.limit);
     rows.push(" offset ").push_bind(filter.page.offset());
     let found: Vec<PaymentColumns> = rows.build_query_as().fetch_all(conn).await?;
@@ -107,7 +117,9 @@ async fn find_booking(db: impl PgExecutor<'_>, id: BookingId) -> sqlx::Result<Op
 /// The payment of a PaymentIntent, for the booking it belongs to.
 pub async fn find_by_intent(conn: &mut PgConnection, intent: &str) -> sqlx::Result<Option<Payment>> {
     let mut sql = QueryBuilder::new(COLUMNS);
-    sql.push(FROM).push(" and payment.payment_intent_id = ").push_bind(intent.to_owned());
+    sql.push(FROM)
+        .push(" and payment.payment_intent_id = ")
+        .push_bind(intent.to_owned());
     let found: Option<PaymentColumns> = sql.build_query_as().fetch_optional(conn).await?;
     found.map(|columns| Ok(columns.split()?.0)).transpose()
 }

@@ -278,7 +278,11 @@ mod tests {
         assert_eq!((filter.order.by, filter.order.ascending), (Column::CreatedAt, true));
         assert_eq!(filter.suspended, Some(true));
         for query in ["role=root", "status=gone", "startDate=x"] {
-            assert_eq!(Filter::read(&QueryMap::parse(query)).unwrap_err().status(), 400, "{query}");
+            assert_eq!(
+                Filter::read(&QueryMap::parse(query)).unwrap_err().status(),
+                400,
+                "{query}"
+            );
         }
     }
 

@@ -83,7 +83,8 @@ fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
         sql.push(" and account.search_text like ").push_bind(search.clone());
         sql.push(" and (lower(account.email) like ").push_bind(search.clone());
         sql.push(" or lower(account.username) like ").push_bind(search.clone());
-        sql.push(" or lower(account.first_name) like ").push_bind(search.clone());
+        sql.push(" or lower(account.first_name) like ")
+            .push_bind(search.clone());
         sql.push(" or lower(account.last_name) like ").push_bind(search.clone());
         sql.push(")");
     }
