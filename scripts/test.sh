@@ -24,5 +24,7 @@ scripts/ci/production-features.sh
 [ "$only" = lint ] && exit 0
 
 step "unit, database, HTTP, event and fault tests"
+KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
+export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
 exec scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast

@@ -32,7 +32,7 @@ use crate::{
     ai::{self, Ai, AiState, VoyagePlaces},
     payment::{self, Payment, PaymentState, Payments, events::PaymentConsumer},
     voyage::{
-        self, LocalBookings, Voyage, VoyageState, Wake,
+        self, LocalBookings, Voyage, VoyageParts, VoyageState, Wake,
         search::SearchState,
         supply::{Offers, Router as Supply, offline::Offline},
     },
@@ -93,7 +93,7 @@ impl Services {
             sources.clone(),
             config.search,
         );
-        let voyage = VoyageState {
+        let voyage = VoyageState::from(VoyageParts {
             db: voyage_db.clone(),
             sources: sources.clone(),
             auth: authenticator.clone(),
@@ -104,7 +104,7 @@ impl Services {
             search,
             config: Arc::new(config.voyage.clone()),
             wake: Wake::default(),
-        };
+        });
         let payment = PaymentState {
             payments,
             authenticator,

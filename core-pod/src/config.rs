@@ -2,23 +2,17 @@
 //!
 //! contract: core §12
 
-use std::time::Duration;
-
 use shared::{
     config::{Environment, Reader},
     crypto::Cipher,
     db::DatabaseConfig,
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
-    http::{
-        HttpConfig,
-        limit::{LimitConfig, Rule},
-    },
-    rate_limit_rule,
+    http::{HttpConfig, limit::LimitConfig},
     redis::RedisConfig,
 };
 
-use crate::{auth::AuthConfig, user::UserConfig};
+use crate::{auth::AuthConfig, gateway::GatewaySettings, mail::MailConfig, user::UserConfig};
 
 /// Everything the pod is told.
 #[derive(Debug)]
@@ -37,6 +31,10 @@ pub struct Config {
     pub user: UserConfig,
     /// Its database.
     pub user_database: DatabaseConfig,
+    /// The mail service.
+    pub mail: MailConfig,
+    /// Its database.
+    pub mail_database: DatabaseConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -45,15 +43,14 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// Where the services of the other pods are.
     pub gateway: GatewayConfig,
-    /// What one address may ask of the other pods' services through this one (core §1.10).
-    pub gateway_rule: Rule,
+    /// What the gateway does itself: limits of the public listener, PINs.
+    pub edge: GatewaySettings,
 }
 
 impl Config {
     /// Reads all settings.
     pub fn read(reader: &mut Reader) -> Self {
         let http = HttpConfig::read(reader);
-        let gateway_rule = Rule::new("gateway", 1_000, Duration::from_mins(1));
         Self {
             environment: reader.environment(),
             cipher: Cipher::read(reader),
@@ -61,11 +58,13 @@ impl Config {
             auth_database: DatabaseConfig::read(reader, "AUTH"),
             user: UserConfig::read(reader),
             user_database: DatabaseConfig::read(reader, "USER"),
+            mail: MailConfig::read(reader, &http.cors_origins),
+            mail_database: DatabaseConfig::read(reader, "MAIL"),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),
-            gateway: GatewayConfig::read(reader, &[Target::Auth, Target::User]),
-            gateway_rule: rate_limit_rule!(reader, "GATEWAY", gateway_rule),
+            gateway: GatewayConfig::read(reader, &[Target::Auth, Target::User, Target::Core]),
+            edge: GatewaySettings::read(reader, &http.cors_origins),
             http,
         }
     }

@@ -4,6 +4,8 @@
 
 pub mod auth;
 mod config;
+pub mod gateway;
+pub mod mail;
 mod openapi;
 pub mod user;
 mod workers;
@@ -16,7 +18,7 @@ use shared::{
     db::{Db, migrate::Migrations},
     gateway::Gateway,
     health::{self, Check, Health},
-    http::{HttpConfig, Kit, limit},
+    http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
@@ -27,6 +29,8 @@ use shared::{
 pub use config::Config;
 
 use auth::{Auth, AuthState, client::Accounts};
+use gateway::{EdgeLimit, GatewayState};
+use mail::{Mail, MailService};
 use user::{Business, User, UserState};
 
 /// The pod.
@@ -63,8 +67,8 @@ impl Pod for CorePod {
     }
 
     fn migrations() -> Vec<Migrations> {
-        // the user service reads a view of auth
-        vec![auth::migrations(), user::migrations()]
+        // the user service reads a view of auth; its health, asked last, also vouches for the queue of mail
+        vec![auth::migrations(), mail::migrations(), user::migrations()]
     }
 
     fn openapi() -> utoipa::openapi::OpenApi {
@@ -75,40 +79,25 @@ impl Pod for CorePod {
         let services = Services::build(&config, Sources::system())?;
         workers::start(&config, &services, &tasks)?;
 
-        let environment = config.environment_name();
-        let health = services.health(environment, &tasks);
-        let gateway = Gateway::new(config.gateway, config.http.trusted_proxies.clone(), tasks.clone());
-        gateway.start_probes();
-        let gateway_health = gateway.health().in_process(Self::NAME, environment, &tasks);
-        let parts = vec![gateway_health, health.auth.clone(), health.user.clone()];
-        let pod_health = Health::of_pod(Self::NAME, "Core Pod", parts).in_process(Self::NAME, environment, &tasks);
-
-        let limiter = services.limiter.clone();
-        let admission = limit::ListenerLimit::new(limiter, config.gateway_rule, limit::Subject::Address);
-        let kit = Kit::new("gateway", &config.http, Some(Arc::new(admission.with_legacy_headers())));
+        let public = services.public(&config, &tasks);
+        public.proxy.start_probes();
         let kits = Kits::new(&config.http);
-        let local = kits
-            .auth
-            .routes(auth::router(&services.auth))
-            .merge(kits.user.routes(user::router(&services.user)))
-            .merge(kit.routes(health::routes(pod_health.clone())))
-            .merge(kit.routes(health::alias("/api/v1/auth/health", health.auth.clone())))
-            .merge(kit.routes(health::alias("/api/v1/users/health", health.user.clone())));
-        let remote = kit.clone().proxying().routes(gateway.router());
-        let public = kit.front_of_gateway(local, remote);
-
+        let ServiceHealth { auth, user } = public.services;
         Server::new(listeners, &tasks)
             .service(
                 "auth",
                 kits.auth
-                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", health.auth))),
+                    .wrap(auth::router(&services.auth).merge(own_health("/api/v1/auth/health", auth))),
             )
             .service(
                 "user",
-                kits.user
-                    .wrap(user::router(&services.user).merge(own_health("/api/v1/users/health", health.user))),
+                kits.user.wrap(
+                    user::router(&services.user)
+                        .merge(own_health("/api/v1/users/health", user))
+                        .merge(services.mail.development_router()),
+                ),
             )
-            .run(public, pod_health)
+            .run(public.router, public.health)
             .await;
         Ok(())
     }
@@ -145,11 +134,27 @@ pub struct Services {
     pub auth: AuthState,
     /// The user service.
     pub user: UserState,
+    /// The mail service.
+    pub mail: MailService,
     auth_db: Db<Auth>,
     user_db: Db<User>,
+    mail_db: Db<Mail>,
     redis: Redis,
     limiter: limit::RateLimiter,
+    gateway: GatewayState,
     sources: Sources,
+}
+
+/// The public listener: all services of the pod, the gateway's own routes, and the way to the other pods.
+#[derive(Debug)]
+pub struct Public {
+    /// Everything.
+    pub router: Router,
+    /// The health of the pod (core §6.4).
+    pub health: Health,
+    /// The proxy; it watches the other pods once told to.
+    pub proxy: Gateway,
+    services: ServiceHealth,
 }
 
 impl Services {
@@ -158,10 +163,11 @@ impl Services {
         let redis = Redis::connect(&config.redis)?;
         let auth_db = Db::connect_lazy(&config.auth_database);
         let user_db = Db::connect_lazy(&config.user_database);
-        Self::over(config, auth_db, user_db, redis, sources)
+        let mail_db = Db::connect_lazy(&config.mail_database);
+        Self::wire(config, auth_db, user_db, mail_db, redis, sources)
     }
 
-    /// Over given back ends, for tests.
+    /// Over given back ends, for tests: mail shares the pool of auth.
     pub fn over(
         config: &Config,
         auth_db: Db<Auth>,
@@ -169,15 +175,31 @@ impl Services {
         redis: Redis,
         sources: Sources,
     ) -> anyhow::Result<Self> {
+        let mail_db = Db::new(auth_db.pool().clone());
+        Self::wire(config, auth_db, user_db, mail_db, redis, sources)
+    }
+
+    fn wire(
+        config: &Config,
+        auth_db: Db<Auth>,
+        user_db: Db<User>,
+        mail_db: Db<Mail>,
+        redis: Redis,
+        sources: Sources,
+    ) -> anyhow::Result<Self> {
+        let mail = MailService::new(config.mail.clone(), mail_db.clone(), &config.cipher, sources.clone())?;
         let limiter = limit::RateLimiter::new(redis.clone(), config.limits);
         let auth = AuthState::new(
             config.auth.clone(),
-            config.cipher.clone(),
-            auth_db.clone(),
-            redis.clone(),
-            limiter.clone(),
+            auth::BackEnds {
+                db: auth_db.clone(),
+                redis: redis.clone(),
+                limiter: limiter.clone(),
+                cipher: config.cipher.clone(),
+                mailer: mail.mailer(),
+                sources: sources.clone(),
+            },
             &config.http.cors_origins,
-            sources.clone(),
         )?;
         let user = UserState::new(
             config.user,
@@ -190,13 +212,23 @@ impl Services {
             Business::new(&config.gateway, auth.signer())?,
             sources.clone(),
         );
+        let gateway = GatewayState::new(
+            config.edge.clone(),
+            redis.clone(),
+            limiter.clone(),
+            &config.http.cors_origins,
+            sources.clone(),
+        );
         Ok(Self {
             auth,
             user,
+            mail,
             auth_db,
             user_db,
+            mail_db,
             redis,
             limiter,
+            gateway,
             sources,
         })
     }
@@ -204,16 +236,75 @@ impl Services {
     /// Both services behind one router, as on the public listener.
     pub fn router(&self, http: &HttpConfig) -> Router {
         let kits = Kits::new(http);
+        let (pages, headsets) = gateway::routers(&self.gateway);
+        let kit = Kit::new("gateway", http, None);
+        let user = user::router(&self.user).merge(self.mail.development_router());
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user::router(&self.user)));
+            .merge(kits.user.routes(user))
+            .merge(kit.routes(pages))
+            .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
+    }
+
+    /// The public listener with its limits, over the services of this process and the proxy to the others.
+    pub fn public(&self, config: &Config, tasks: &Tasks) -> Public {
+        let environment = config.environment_name();
+        let services = self.health(environment, tasks);
+        let proxies = config.http.trusted_proxies.clone();
+        let proxy = Gateway::checking(config.gateway.clone(), proxies, self.auth.verifier(), tasks.clone());
+        let parts = vec![
+            proxy.health().in_process(CorePod::NAME, environment, tasks),
+            services.auth.clone(),
+            services.user.clone(),
+        ];
+        let told = proxy.clone();
+        let health = Health::of_pod(CorePod::NAME, "Core Pod", parts)
+            .in_process(CorePod::NAME, environment, tasks)
+            .with_more(move |report| told.report_dependencies(report));
+
+        let rules = config.edge.edge;
+        let limit = |bucket| -> Arc<dyn Admission> {
+            let services = self.auth.authenticator();
+            Arc::new(EdgeLimit::new(self.limiter.clone(), rules.listener, bucket, services))
+        };
+        let kits = Kits::new(&config.http);
+        let auth = kits.auth.with_admission(limit(rules.auth));
+        let user = kits.user.with_admission(limit(rules.api));
+        let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
+        let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
+        let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
+        let own = self
+            .gateway
+            .clone()
+            .beside(vec![services.auth.clone(), services.user.clone()], &proxy);
+        let (pages, headsets) = gateway::routers(&own);
+        let local = auth
+            .routes(auth::router(&self.auth))
+            .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(kit.routes(pages))
+            .merge(kit.clone().no_store().routes(headsets))
+            .merge(kit.routes(health::routes(health.clone())))
+            .merge(kit.routes(health::alias("/api/v1/auth/health", services.auth.clone())))
+            .merge(kit.routes(health::alias("/api/v1/users/health", services.user.clone())));
+        let remote = kit.clone().proxying().routes(proxy.router());
+        Public {
+            router: kit.front_of_gateway(local, remote),
+            health,
+            proxy,
+            services,
+        }
     }
 
     /// Deletes sessions that ended long ago, as the hourly job does.
     pub async fn purge_sessions(&self) -> sqlx::Result<u64> {
         auth::purge_sessions(&self.auth_db, &self.sources).await
+    }
+
+    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
+    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
+        auth::answer_requests(&self.auth).await
     }
 
     /// Writes the entries of the log of accesses that wait, as its worker does.
@@ -233,6 +324,7 @@ impl Services {
     }
 }
 
+#[derive(Debug)]
 struct ServiceHealth {
     auth: Health,
     user: Health,

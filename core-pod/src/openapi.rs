@@ -14,6 +14,7 @@ pub fn document() -> OpenApi {
     let mut document = OpenApiBuilder::new().info(info).build();
     document.merge(crate::auth::openapi());
     document.merge(crate::user::openapi());
+    document.merge(crate::gateway::openapi());
     let bearer = |description: &str| {
         let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
         SecurityScheme::Http(http.description(Some(description)).build())

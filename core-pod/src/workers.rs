@@ -1,4 +1,4 @@
-//! The background work of the core pod: relays, the consumer, clearing away, and in development the demo accounts.
+//! The background work of the core pod: relays, consumers, mail, clearing away, and in development the demo accounts.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use shared::{
 use crate::{
     Config, Services,
     auth::{self, Auth},
+    mail::Mail,
     user::{User, UserEvents, gdpr},
 };
 
@@ -39,6 +40,13 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     let handler = UserEvents::new(sources.clone());
     tasks.supervise("user-consumer", move |shutdown| {
         Consumer::<User>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
+    });
+
+    mail(config, services, tasks)?;
+
+    let auth = services.auth.clone();
+    tasks.supervise("recovery-requests", move |shutdown| {
+        auth::keep_answering(auth.clone(), shutdown)
     });
 
     let (db, clock) = (auth_db.clone(), sources.clone());
@@ -87,6 +95,19 @@ fn relay<S: db::Service>(tasks: &Tasks, name: &'static str, db: &Db<S>, producer
     tasks.supervise(name, move |shutdown| {
         Relay::new(db.clone(), producer.clone(), sources.clone()).run(shutdown)
     });
+}
+
+/// What empties the queue of mail, and what fills it from Kafka.
+fn mail(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Result<()> {
+    let worker = services.mail.worker();
+    tasks.supervise("mail-worker", move |shutdown| worker.clone().run(shutdown));
+
+    let producer = Producer::new(&config.kafka, <Mail as db::Service>::NAME)?;
+    let (db, kafka, handler) = (services.mail_db.clone(), config.kafka.clone(), services.mail.events());
+    tasks.supervise("mail-consumer", move |shutdown| {
+        Consumer::<Mail>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
+    });
+    Ok(())
 }
 
 /// Demo accounts, as soon as the database answers.

@@ -5,6 +5,7 @@
 //!
 //! | Module | What it starts |
 //! |---|---|
+//! | [`brokers`] | real Kafka brokers, from jars |
 //! | [`embedded`] | all of them for one checkout, in one background process |
 //! | [`kafka`] | librdkafka's mock cluster of three brokers |
 //! | [`postgres`] | the PostgreSQL binaries of this machine |
@@ -13,6 +14,7 @@
 //! | [`s3`] | an S3 server over a folder |
 //! | [`stripe`] | our double of Stripe's HTTP API, with signed webhooks |
 
+pub mod brokers;
 pub mod chance;
 pub mod embedded;
 pub mod kafka;

@@ -208,6 +208,12 @@ async fn announce(
     for (name, address) in addresses {
         let path = if name == "metrics" { "/metrics" } else { "" };
         println!("  {name:<10} http://{address}{path}");
+        if name == "user" {
+            println!(
+                "  {:<10} http://{address}/dev/mail (unless SMTP_HOST or SENDGRID_API_KEY is set)",
+                "mail"
+            );
+        }
     }
     println!("\nDemo accounts, in development only:\n");
     for account in core_pod::auth::DEMO_ACCOUNTS {

@@ -16,7 +16,7 @@ mod routes;
 pub mod search;
 pub mod supply;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::extract::FromRef;
 use http::StatusCode;
@@ -52,9 +52,12 @@ pub fn migrations() -> Migrations {
     Migrations::new::<Voyage>(sqlx::migrate!("../migrations/voyage"))
 }
 
-/// What voyage's handlers and workers need. Cheap to clone.
-#[derive(Clone, FromRef)]
-pub struct VoyageState {
+/// What voyage's handlers and workers need. A clone is one count: every layer of a request makes some.
+#[derive(Clone)]
+pub struct VoyageState(Arc<VoyageParts>);
+
+/// The parts of [`VoyageState`].
+pub struct VoyageParts {
     /// The schema.
     pub db: Db<Voyage>,
     /// Clock and randomness.
@@ -75,6 +78,32 @@ pub struct VoyageState {
     pub config: Arc<VoyageConfig>,
     /// Tells the workers that there is something to do.
     pub wake: Wake,
+}
+
+impl From<VoyageParts> for VoyageState {
+    fn from(parts: VoyageParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for VoyageState {
+    type Target = VoyageParts;
+
+    fn deref(&self) -> &VoyageParts {
+        &self.0
+    }
+}
+
+impl FromRef<VoyageState> for Authenticator {
+    fn from_ref(state: &VoyageState) -> Self {
+        state.auth.clone()
+    }
+}
+
+impl std::fmt::Debug for VoyageParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VoyageParts")
+    }
 }
 
 impl std::fmt::Debug for VoyageState {

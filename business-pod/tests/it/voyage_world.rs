@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use business_pod::{
     payment::client::PaymentClient,
     voyage::{
-        self, PricePolicy, Voyage, VoyageConfig, VoyageState, Wake, reconcile,
+        self, PricePolicy, Voyage, VoyageConfig, VoyageParts, VoyageState, Wake, reconcile,
         search::{SearchConfig, SearchState},
         supply::{
             Offers, Router,
@@ -163,7 +163,7 @@ impl World {
             sources.clone(),
             SearchConfig::default(),
         );
-        let state = VoyageState {
+        let state = VoyageState::from(VoyageParts {
             db,
             sources,
             auth,
@@ -174,7 +174,7 @@ impl World {
             limiter,
             config: Arc::new(config),
             wake: Wake::default(),
-        };
+        });
         let (routes, _) = voyage::router(&state).split_for_parts();
         let app = Kit::new("voyage", &HttpConfig::default(), None).wrap(
             routes

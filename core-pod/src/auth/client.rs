@@ -22,7 +22,6 @@ use super::{
     Auth, AuthState,
     events::{self, Reason},
     identity,
-    mfa::StepUp,
     security::{self, SecurityEvent, kind},
     sessions, store,
 };
@@ -126,7 +125,7 @@ pub struct SecurityEntry {
 
 /// Accounts for the other services of this pod. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Accounts(AuthState);
+pub struct Accounts(pub(in crate::auth) AuthState);
 
 impl Accounts {
     /// Over the auth service.
@@ -134,9 +133,9 @@ impl Accounts {
         Self(state)
     }
 
-    /// Whether a caller's proof is recent enough for what they want.
-    pub fn step_up(&self) -> StepUp {
-        self.0.step_up()
+    /// The queue of outgoing mail.
+    pub fn mailer(&self) -> crate::mail::Mailer {
+        self.0.mailer.clone()
     }
 
     /// The account of this id.

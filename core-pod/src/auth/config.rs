@@ -18,6 +18,7 @@ use shared::{
 
 use super::{
     breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, mfa::MfaConfig, model::LockoutPolicy,
+    recovery::RecoveryConfig,
 };
 
 /// Clients known in development, where nothing is configured.
@@ -196,6 +197,8 @@ pub struct AuthConfig {
     pub breached: BreachedConfig,
     /// Password hashing.
     pub hashing: HashingConfig,
+    /// Password reset, verification, change of address.
+    pub recovery: RecoveryConfig,
     /// Rate limits.
     pub limits: Limits,
     /// Whether cookies carry `Secure`.
@@ -221,6 +224,7 @@ impl AuthConfig {
             lockout: LockoutPolicy::read(reader),
             breached: BreachedConfig::read(reader),
             hashing: HashingConfig::read(reader),
+            recovery: RecoveryConfig::read(reader),
             limits: Limits::read(reader),
             secure_cookies,
             require_first_name: reader.or("AUTH_REQUIRE_FIRST_NAME", true, "whether sign-up needs a first name"),

@@ -102,6 +102,18 @@ struct AccountLocked {
     unlock_at: Option<DateTime<Utc>>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PasswordResetRequested<'a> {
+    user_id: UserId,
+    email: &'a str,
+    #[serde(with = "iso")]
+    requested_at: DateTime<Utc>,
+    #[serde(with = "iso")]
+    expires_at: DateTime<Utc>,
+    reset_token: &'a str,
+}
+
 /// Why an account is locked, in the words of the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockReason {
@@ -189,6 +201,24 @@ pub fn password_changed(sources: &Sources, user: UserId, method: &'static str) -
         method,
     };
     NewEvent::new::<Auth>(sources, Topic::AuthPasswordChanged, user, &payload)
+}
+
+/// `auth.password.reset.requested`; `token_hash` is the SHA-256 of the token, in hex. The token itself is in a mail only.
+pub fn password_reset_requested(
+    sources: &Sources,
+    user: UserId,
+    email: &str,
+    token_hash: &str,
+    expires_at: DateTime<Utc>,
+) -> NewEvent {
+    let payload = PasswordResetRequested {
+        user_id: user,
+        email,
+        requested_at: sources.now(),
+        expires_at,
+        reset_token: token_hash,
+    };
+    NewEvent::new::<Auth>(sources, Topic::AuthPasswordResetRequested, user, &payload)
 }
 
 /// How and from where somebody signed in.

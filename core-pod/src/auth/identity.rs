@@ -11,18 +11,69 @@ use super::{
     client::{AccountError, taken},
     events,
     model::{AccountDetails, Changes, told_differences},
+    recovery,
     security::{self, SecurityEvent, kind},
     store,
 };
 
+/// Who is written to when the address changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    /// The new mailbox is asked to confirm (unless it has), the old one may take the change back.
+    Both,
+    /// Nobody: the change is itself the taking back of one.
+    Neither,
+}
+
 /// Applies changes to an account that is locked, and tells of them in the name of `source`. A new address must be unique,
-/// is not confirmed, and is an occasion to write to both mailboxes.
+/// is not confirmed, and is an occasion to write to both mailboxes. With `EMAIL_CHANGE=confirmed` it waits until its
+/// mailbox confirms it; everything else is changed at once.
 pub async fn change(
     tx: &mut PgConnection,
     state: &AuthState,
     before: &AccountDetails,
     changes: &Changes,
     source: &'static str,
+) -> Result<AccountDetails, AccountError> {
+    let moves = changes.email.as_ref().filter(|email| email.as_str() != before.email);
+    let Some(email) = moves.filter(|_| state.config.recovery.email_change.waits()) else {
+        return apply(tx, state, before, changes, (source, Letters::Both)).await;
+    };
+    recovery::ask_to_confirm(tx, state, before, email).await?;
+    let rest = Changes {
+        email: None,
+        ..changes.clone()
+    };
+    apply(tx, state, before, &rest, (source, Letters::Both)).await
+}
+
+/// Applies changes whose address, if there is one, its mailbox has confirmed.
+pub async fn change_proven(
+    tx: &mut PgConnection,
+    state: &AuthState,
+    before: &AccountDetails,
+    changes: &Changes,
+    source: &'static str,
+) -> Result<AccountDetails, AccountError> {
+    apply(tx, state, before, changes, (source, Letters::Both)).await
+}
+
+/// Brings an old address back.
+pub async fn restore(
+    tx: &mut PgConnection,
+    state: &AuthState,
+    before: &AccountDetails,
+    changes: &Changes,
+) -> Result<AccountDetails, AccountError> {
+    apply(tx, state, before, changes, (events::AUTH_SERVICE, Letters::Neither)).await
+}
+
+async fn apply(
+    tx: &mut PgConnection,
+    state: &AuthState,
+    before: &AccountDetails,
+    changes: &Changes,
+    (source, letters): (&'static str, Letters),
 ) -> Result<AccountDetails, AccountError> {
     let AuthState { sources, .. } = state;
     let after = changes.applied_to(before, sources.now());
@@ -32,6 +83,9 @@ pub async fn change(
     store::save_details(tx, &after).await.map_err(taken)?;
     if after.email != before.email {
         email_changed(tx, state, before, &after).await?;
+        if letters == Letters::Both {
+            recovery::address_changed(tx, state, before, &after).await?;
+        }
     }
     let differences = told_differences(before, &after);
     if !differences.is_empty() {
@@ -41,8 +95,7 @@ pub async fn change(
     Ok(after)
 }
 
-/// What belongs to a change of address, in its transaction. The mails of core §4.4 (verify to the new address, notice to
-/// the old one) are queued here.
+/// What the owner's log says of a change of address.
 async fn email_changed(
     tx: &mut PgConnection,
     state: &AuthState,

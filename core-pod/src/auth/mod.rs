@@ -48,9 +48,13 @@ use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
-pub use mfa::{RecentlyAuthenticated, StepUp};
+pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};
+pub use recovery::{EmailChange, RecoveryConfig, answer_requests, keep_answering};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
+
+use self::recovery::Bell;
+use crate::mail::Mailer;
 
 /// The auth service.
 #[derive(Debug, Clone, Copy)]
@@ -82,23 +86,42 @@ pub struct AuthState {
     authenticator: Authenticator,
     origins: Origins,
     cipher: Cipher,
+    mailer: Mailer,
+    bell: Bell,
     step_up: StepUp,
     passkeys: Passkeys,
     providers: Providers,
     config: Arc<AuthConfig>,
 }
 
+/// What the service stands on.
+#[derive(Debug, Clone)]
+pub struct BackEnds {
+    /// Its database.
+    pub db: Db<Auth>,
+    /// Session checks.
+    pub redis: Redis,
+    /// Rate limits.
+    pub limiter: RateLimiter,
+    /// Encryption of single fields.
+    pub cipher: Cipher,
+    /// The queue of outgoing mail.
+    pub mailer: Mailer,
+    /// Time and randomness.
+    pub sources: Sources,
+}
+
 impl AuthState {
-    /// The service over its database; `origins` is the allow-list of the CORS policy.
-    pub fn new(
-        config: AuthConfig,
-        cipher: Cipher,
-        db: Db<Auth>,
-        redis: Redis,
-        limiter: RateLimiter,
-        origins: &[String],
-        sources: Sources,
-    ) -> anyhow::Result<Self> {
+    /// The service over its back ends; `origins` is the allow-list of the CORS policy.
+    pub fn new(config: AuthConfig, back_ends: BackEnds, origins: &[String]) -> anyhow::Result<Self> {
+        let BackEnds {
+            db,
+            redis,
+            limiter,
+            cipher,
+            mailer,
+            sources,
+        } = back_ends;
         let keys = config.key_set(&sources)?;
         let signer = Signer::new(keys.clone(), config.tokens.clone(), sources.clone());
         let verifier = Verifier::own(&keys, config.tokens.clone(), sources.clone());
@@ -126,11 +149,18 @@ impl AuthState {
             authenticator,
             origins,
             cipher,
+            mailer,
+            bell: Bell::default(),
             step_up,
             passkeys,
             providers,
             config,
         })
+    }
+
+    /// For the gateway, which refuses tokens that are obviously no good before it asks another pod.
+    pub fn verifier(&self) -> Verifier {
+        self.verifier.clone()
     }
 
     /// Sessions in use, not written down yet.

@@ -177,6 +177,24 @@ pub async fn note_login(
     .await
 }
 
+/// Replaces the outdated hash of a password that was checked, and nothing else. Says whether it was still there.
+pub async fn replace_hash(
+    db: impl PgExecutor<'_>,
+    id: UserId,
+    checked_hash: &str,
+    upgraded: &str,
+) -> sqlx::Result<bool> {
+    let replaced = sqlx::query!(
+        "update auth.users set password_hash = $3 where id = $1 and password_hash = $2 and deleted_at is null",
+        id as UserId,
+        checked_hash,
+        upgraded,
+    )
+    .execute(db)
+    .await?;
+    Ok(replaced.rows_affected() > 0)
+}
+
 /// Replaces the password of an account whose present one was checked. `false` if the account was deleted or locked or its
 /// password changed since.
 pub async fn change_password(

@@ -37,7 +37,10 @@ use shared::{
 pub use admin::Business;
 pub use consumer::UserEvents;
 
-use crate::auth::{StepUp, client::Accounts};
+use crate::{
+    auth::{StepUp, client::Accounts},
+    mail::Mailer,
+};
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +85,7 @@ pub struct UserState {
     authenticator: Authenticator,
     limiter: RateLimiter,
     accounts: Accounts,
+    mailer: Mailer,
     cipher: Cipher,
     business: Business,
     config: UserConfig,
@@ -107,6 +111,7 @@ impl UserState {
             sources,
             authenticator,
             limiter,
+            mailer: accounts.mailer(),
             accounts,
             cipher,
             business,

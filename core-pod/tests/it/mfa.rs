@@ -1,5 +1,6 @@
 //! The second factor: authenticator apps, recovery codes, sign-in in two requests, step-up (core §14).
 
+use core_pod::auth::client::Accounts;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -378,6 +379,18 @@ async fn a_recovery_code_is_good_once_and_its_use_is_noted(pool: PgPool) {
         .await
         .unwrap();
     assert_eq!(left, json!({ "left": 9 }));
+    while app.services.mail.worker().run_once().await.unwrap() > 0 {}
+    let mails = app.services.mail.mailbox().unwrap().mails();
+    let told: Vec<_> = mails
+        .iter()
+        .filter(|mail| mail.template == "recovery-code-used")
+        .collect();
+    assert_eq!(told.len(), 1, "the owner is told by mail, once");
+    assert!(
+        told[0].to == "ada@example.com" && told[0].text.contains("Codes restants : 9"),
+        "{}",
+        told[0].text
+    );
 }
 
 #[sqlx::test(migrations = false)]
@@ -535,4 +548,56 @@ async fn a_database_that_is_away_lets_nobody_past_the_second_factor(pool: PgPool
     verify(&app, json!({ "ticket": ticket, "code": code_at(&app, &secret, 0) }))
         .await
         .refused(503, "SERVICE_UNAVAILABLE");
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_imported_account_with_a_second_factor_gets_its_hash_upgraded_at_the_first_password(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    // `Passw0rd!`, made by libxcrypt
+    let old = "$2b$04$abcdefghijklmnopqrstuuchGdllX0O2ZthG6oyaPSbmBrCIbnHlu";
+    sqlx::query("update auth.users set password_hash = $1")
+        .bind(old)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let ticket = ticket(&app, "ada@example.com").await;
+    assert_eq!(
+        app.count("select count(*) from auth.users where password_hash like '$argon2id$%'")
+            .await,
+        1
+    );
+    let done = verify(&app, json!({ "ticket": ticket, "code": code_at(&app, &secret, 0) })).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+}
+
+#[sqlx::test(migrations = false)]
+async fn an_administrator_can_take_lost_second_factors_away(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { traveller, .. } = protect(&app, "ada@example.com").await;
+    let accounts = Accounts::new(app.services.auth.clone());
+    let user = traveller.id.parse().unwrap();
+    accounts.reset_second_factors(user).await.unwrap();
+    app.profile(&traveller.token).await.refused(401, "TOKEN_REVOKED");
+    app.login("ada@example.com").await;
+    for table in ["auth.mfa_totp", "auth.mfa_recovery_codes", "auth.webauthn_credentials"] {
+        let sql = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        let rows: i64 = sqlx::query_scalar(sql).fetch_one(&app.pool).await.unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+    accounts.reset_second_factors(user).await.unwrap();
+    let nobody = "00000000-0000-7000-8000-000000000000".parse().unwrap();
+    assert!(accounts.reset_second_factors(nobody).await.is_err());
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_was_begun_and_never_ended_is_cleared_away_by_what_begins_later(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    protect(&app, "ada@example.com").await;
+    for _ in 0..3 {
+        ticket(&app, "ada@example.com").await;
+    }
+    app.advance(5 * 60 + 1);
+    ticket(&app, "ada@example.com").await;
+    assert_eq!(app.count("select count(*) from auth.ceremonies").await, 1);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
 use shared::sources::Sources;
@@ -514,6 +515,50 @@ async fn a_token_that_is_not_what_it_must_be_signs_nobody_in(pool: PgPool) {
     assert_eq!(told(&honest)["result"], "signed_in");
     let exchanges = provider.exchanges.lock().unwrap();
     assert!(exchanges.iter().all(|body| body.contains("code_verifier=")));
+}
+
+#[sqlx::test(migrations = false)]
+async fn of_many_returns_with_one_state_one_signs_in(pool: PgPool) {
+    let (app, provider) = with_hostile(pool).await;
+    let visit = Visit::begin(&app, "evil").await;
+    let nonce = visit.parameter("nonce");
+    provider.says(|script| {
+        script.claims = json!({ "sub": "1", "nonce": nonce, "email": "ada@example.com", "email_verified": true });
+    });
+    let path = format!(
+        "/api/v1/auth/oidc/evil/callback?state={}&code=c",
+        visit.parameter("state")
+    );
+    let replies = join_all((0..6).map(|_| visit.back(&app, &path))).await;
+    let results: Vec<_> = replies.iter().map(told).collect();
+    let signed_in = results.iter().filter(|told| told.contains_key("result"));
+    assert_eq!(signed_in.count(), 1, "{results:?}");
+    assert_eq!(provider.exchanges.lock().unwrap().len(), 1);
+    assert_eq!(app.count("select count(*) from auth.sessions").await, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_newcomer_who_comes_by_several_browsers_at_once_gets_one_account(pool: PgPool) {
+    let (app, provider) = with_hostile(pool).await;
+    provider.says(|script| script.same_nonce = true);
+    let visits = join_all((0..5).map(|_| Visit::begin(&app, "evil"))).await;
+    let returns = visits.iter().map(async |visit| {
+        let state = visit.parameter("state");
+        // the code carries the nonce that the token is to have
+        let path = format!(
+            "/api/v1/auth/oidc/evil/callback?state={state}&code={}",
+            visit.parameter("nonce")
+        );
+        told(&visit.back(&app, &path).await)
+    });
+    let results = join_all(returns).await;
+    assert!(
+        results
+            .iter()
+            .any(|told| told.get("result").is_some_and(|result| result == "signed_in"))
+    );
+    assert_eq!(app.count("select count(*) from auth.users").await, 1, "{results:?}");
+    assert_eq!(app.count("select count(*) from auth.external_identities").await, 1);
 }
 
 #[sqlx::test(migrations = false)]

@@ -89,6 +89,8 @@ pub async fn browse(start: &str, until: &str) -> String {
 pub struct Script {
     /// The claims of its token, without issuer and times unless the test says so.
     pub claims: Value,
+    /// Whether it takes the code for the nonce, as one verified person.
+    pub same_nonce: bool,
     /// What its token endpoint answers instead.
     pub refusal: Option<(StatusCode, Value)>,
     /// What it says at userinfo.
@@ -114,6 +116,7 @@ impl Hostile {
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let script = Script {
             claims: json!({}),
+            same_nonce: false,
             refusal: None,
             userinfo: json!({}),
             description: json!({}),
@@ -162,6 +165,9 @@ async fn jwks(State(provider): State<Hostile>) -> Json<Value> {
 }
 
 async fn token(State(provider): State<Hostile>, body: String) -> (StatusCode, Json<Value>) {
+    let code = url::form_urlencoded::parse(body.as_bytes())
+        .find(|(name, _)| name == "code")
+        .map(|(_, code)| code.into_owned());
     provider.exchanges.lock().unwrap().push(body);
     let script = provider.script.lock().unwrap();
     if let Some((status, body)) = &script.refusal {
@@ -170,6 +176,10 @@ async fn token(State(provider): State<Hostile>, body: String) -> (StatusCode, Js
     let now = provider.sources.now().timestamp();
     let mut claims = json!({ "iss": provider.issuer, "aud": "us", "iat": now, "exp": now + 300 });
     merge(&mut claims, &script.claims);
+    if script.same_nonce {
+        let person = json!({ "sub": "1", "email": "ada@example.com", "email_verified": true, "nonce": code });
+        merge(&mut claims, &person);
+    }
     let keys = provider.keys.lock().unwrap().clone();
     let signer = Signer::new(keys, TokenPolicy::default(), provider.sources.clone());
     let token = signer.sign(&claims).unwrap();

@@ -30,6 +30,7 @@ pub struct TestApp {
     pub pool: PgPool,
     pub clock: Arc<FixedClock>,
     pub services: Services,
+    pub config: Config,
     pub router: Router,
 }
 
@@ -51,6 +52,11 @@ impl TestApp {
 
     /// Another replica over the same database.
     pub fn again(pool: PgPool, settings: &[(&str, &str)]) -> Self {
+        Self::over(pool, settings, Redis::memory())
+    }
+
+    /// The same with this Redis.
+    pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
         let database = ("DATABASE_URL", "postgres://test@localhost/test");
         let settings = settings
             .iter()
@@ -66,14 +72,22 @@ impl TestApp {
             entropy,
         };
         let (auth, user) = (Db::new(pool.clone()), Db::new(pool.clone()));
-        let services = Services::over(&config, auth, user, Redis::memory(), sources).unwrap();
+        let services = Services::over(&config, auth, user, redis, sources).unwrap();
         let router = services.router(&config.http);
         Self {
             pool,
             clock,
             services,
+            config,
             router,
         }
+    }
+
+    /// The same behind the public listener: limits, hidden paths, the gateway's own routes, the way to the other pods.
+    pub fn at_the_edge(mut self) -> Self {
+        let tasks = shared::lifecycle::Tasks::new(shared::lifecycle::Shutdown::new());
+        self.router = self.services.public(&self.config, &tasks).router;
+        self
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -228,7 +242,9 @@ impl Call {
     }
 
     pub async fn send(self) -> Reply {
+        let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();
+        crate::conformance::record(&method, &path, response.status());
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -236,6 +252,7 @@ impl Call {
             status: parts.status,
             headers: parts.headers,
             body,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         }
     }
 }
@@ -245,7 +262,9 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// As JSON; null if it is none.
     pub body: Value,
+    pub text: String,
 }
 
 impl Reply {

@@ -97,6 +97,7 @@ impl Backends {
         let roles = [
             ("AUTH_DATABASE_URL", "auth_service"),
             ("USER_DATABASE_URL", "user_service"),
+            ("MAIL_DATABASE_URL", "mail_service"),
             ("VOYAGE_DATABASE_URL", "voyage_service"),
             ("PAYMENT_DATABASE_URL", "payment_service"),
             ("AI_DATABASE_URL", "ai_service"),

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::{chance, server::write_private};
 
 /// Every setting that can come out of a start.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 21] = [
     "DATABASE_URL",
     "AUTH_DATABASE_URL",
     "USER_DATABASE_URL",
+    "MAIL_DATABASE_URL",
     "VOYAGE_DATABASE_URL",
     "PAYMENT_DATABASE_URL",
     "AI_DATABASE_URL",

@@ -56,6 +56,7 @@ impl Options {
         let roles = [
             "auth_service",
             "user_service",
+            "mail_service",
             "voyage_service",
             "payment_service",
             "ai_service",

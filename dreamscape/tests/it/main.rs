@@ -12,5 +12,7 @@
 mod admin;
 mod authorisation;
 mod documents;
+mod hang_ups;
 mod journey;
+mod kafka;
 mod process;

@@ -49,6 +49,12 @@ impl Site {
         Self { folder, settings }
     }
 
+    /// The same with one more setting for all its programs.
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.insert(name.to_owned(), value.into());
+        self
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

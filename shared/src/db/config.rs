@@ -51,11 +51,11 @@ pub struct DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// Reads the settings of one service; `service_env` is its prefix (`AUTH`, `USER`, `VOYAGE`, `PAYMENT`, `AI`).
+    /// Reads the settings of one service; `service_env` is its prefix (`AUTH`, `USER`, `MAIL`, `VOYAGE`, `PAYMENT`, `AI`).
     ///
     /// `<PREFIX>_DATABASE_URL` wins over `DATABASE_URL`, which wins over the `DB_*` parts. Each secret may come from a file.
     pub fn read(reader: &mut Reader, service_env: &'static str) -> Self {
-        let names = names!(service_env, "AUTH" "USER" "VOYAGE" "PAYMENT" "AI");
+        let names = names!(service_env, "AUTH" "USER" "MAIL" "VOYAGE" "PAYMENT" "AI");
         let url_name = match &names {
             Some(names) if reader.is_set(names.url) => names.url,
             _ => "DATABASE_URL",

@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::auth::{authenticator::bearer, service::claims_to_be_a_service};
+
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -49,6 +51,10 @@ pub(super) fn clean_request(headers: &mut HeaderMap, about: &Forwarded<'_>) {
         .collect();
     for name in posing {
         headers.remove(name);
+    }
+    // tokens of services come from pods, never through the edge; what merely claims to be one is no traveller's either
+    if bearer(headers).is_some_and(claims_to_be_a_service) {
+        headers.remove(header::AUTHORIZATION);
     }
     headers.remove("forwarded");
     headers.remove("x-real-ip");
@@ -143,5 +149,21 @@ mod tests {
         clean_response(&mut headers);
         assert!(headers.get("access-control-allow-origin").is_none());
         assert!(headers.get("set-cookie").is_some());
+    }
+
+    #[test]
+    fn a_service_token_does_not_pass_the_edge_and_a_travellers_does() {
+        let with = |claims: &str| {
+            use base64::Engine as _;
+            let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+            let mut headers = HeaderMap::new();
+            let value = format!("Bearer e30.{payload}.c2ln");
+            headers.insert("authorization", value.parse().unwrap());
+            clean_request(&mut headers, &forwarded());
+            headers.contains_key("authorization")
+        };
+        assert!(!with(r#"{"type":"service","sub":"business-pod"}"#));
+        assert!(with(r#"{"type":"access","sub":"1"}"#));
+        assert!(with("not json"));
     }
 }

@@ -11,31 +11,42 @@ mod proxy;
 mod routes;
 mod upgrade;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use serde_json::{Map, Value, json};
 use url::Url;
 
 pub use probe::{Dependency, DependencyState};
-pub use routes::Target;
+pub use routes::{Target, is_for_services, is_internal};
 
 use crate::{
+    auth::tokens::Verifier,
     config::Reader,
-    health::{Check, Finding, Health, Kind, Status},
+    health::{Check, Finding, Health, Kind, Report, Status},
     http::client_address::TrustedProxies,
     lifecycle::Tasks,
     telemetry::VERSION,
 };
+
+/// The name of the gateway in reports.
+const SERVICE: &str = "gateway-service";
 
 /// Where the services are. A service without an address is served by the pod itself.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// Base addresses of the remote services.
     pub targets: BTreeMap<Target, Url>,
+    /// Those whose health is looked at (core §6.3): the ones everybody needs, and the ones somebody set an address for.
+    pub probed: BTreeSet<Target>,
     /// Time to connect; 2 s unless told otherwise.
     pub connect_timeout: Duration,
     /// Time for a service to answer with headers, in place of the contract's times per service (core §3.2).
@@ -50,7 +61,11 @@ impl GatewayConfig {
     /// Reads the addresses of the services that are not `local`.
     pub fn read(reader: &mut Reader, local: &[Target]) -> Self {
         let mut targets = BTreeMap::new();
+        let mut probed = BTreeSet::new();
         for target in Target::ALL.into_iter().filter(|target| !local.contains(target)) {
+            if target.always_probed() || reader.is_set(target.setting()) {
+                probed.insert(target);
+            }
             let text = reader.or(target.setting(), target.default_address(reader), target.help());
             match Url::parse(&text) {
                 Ok(url) if url.scheme() == "http" && url.host().is_some() => {
@@ -82,6 +97,7 @@ impl GatewayConfig {
         );
         Self {
             targets,
+            probed,
             connect_timeout: Duration::from_millis(connect_ms),
             read_timeout,
             socket_idle: Duration::from_secs(idle),
@@ -99,6 +115,7 @@ struct Inner {
     client: Client<HttpConnector, Body>,
     upstreams: BTreeMap<Target, Upstream>,
     proxies: TrustedProxies,
+    verifier: Option<Verifier>,
     tasks: Tasks,
 }
 
@@ -112,6 +129,15 @@ impl Gateway {
     /// Makes the proxy; [`Gateway::start_probes`] starts watching the services. `proxies` are the peers whose word on
     /// TLS is believed.
     pub fn new(config: GatewayConfig, proxies: TrustedProxies, tasks: Tasks) -> Self {
+        Self::build(config, proxies, None, tasks)
+    }
+
+    /// The same, refusing tokens that are obviously no good where one is always needed (core §3.2).
+    pub fn checking(config: GatewayConfig, proxies: TrustedProxies, verifier: Verifier, tasks: Tasks) -> Self {
+        Self::build(config, proxies, Some(verifier), tasks)
+    }
+
+    fn build(config: GatewayConfig, proxies: TrustedProxies, verifier: Option<Verifier>, tasks: Tasks) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(config.connect_timeout));
         connector.set_nodelay(true);
@@ -136,6 +162,7 @@ impl Gateway {
             client,
             upstreams,
             proxies,
+            verifier,
             tasks,
         }))
     }
@@ -160,10 +187,10 @@ impl Gateway {
 
     /// The gateway's own health (core §6.3): its dependencies as last seen; degraded answers 200.
     pub fn health(&self) -> Health {
-        let targets = if self.0.config.skip_probes {
+        let targets: Vec<Target> = if self.0.config.skip_probes {
             Vec::new()
         } else {
-            self.0.upstreams.keys().copied().collect()
+            self.0.config.probed.iter().copied().collect()
         };
         let checks = targets.into_iter().map(|target| {
             let gateway = self.clone();
@@ -181,12 +208,32 @@ impl Gateway {
             };
             Check::new(target.name(), Kind::InternalService, target.critical(), probe)
         });
-        Health::new("gateway-service", VERSION, checks.collect()).degraded_is_ok()
+        Health::new(SERVICE, VERSION, checks.collect()).degraded_is_ok()
     }
 
-    /// Whether the health report leaves the services out.
-    pub fn skips_probes(&self) -> bool {
-        self.0.config.skip_probes
+    /// What the report of the gateway's pod says beside the common keys (core §6.3): its services, those of this process first,
+    /// without addresses and without error texts.
+    pub fn report_dependencies(&self, report: &Report) -> Map<String, Value> {
+        let local = report.checks.iter().filter(|check| check.name != SERVICE);
+        let local = local.map(|check| {
+            json!({
+                "name": check.name,
+                "critical": true,
+                "healthy": matches!(check.status, Status::Healthy | Status::Degraded),
+                "responseTimeMs": check.response_time,
+                "timestamp": check.timestamp,
+            })
+        });
+        let mut all: Vec<Value> = local.collect();
+        let mut fields = Map::new();
+        if self.0.config.skip_probes {
+            fields.insert("checksSkipped".to_owned(), json!(true));
+            fields.insert("reason".to_owned(), json!("SKIP_DEPENDENCY_HEALTH_CHECKS is set"));
+        } else {
+            all.extend(self.dependencies().iter().map(Dependency::to_json));
+        }
+        fields.insert("dependencies".to_owned(), Value::Array(all));
+        fields
     }
 }
 

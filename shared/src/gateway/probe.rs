@@ -80,7 +80,7 @@ impl Dependency {
 }
 
 pub(super) fn start(gateway: &Gateway) {
-    for target in gateway.0.upstreams.keys().copied() {
+    for target in gateway.0.config.probed.iter().copied() {
         let watched = gateway.clone();
         gateway.0.tasks.supervise("gateway.probe", move |shutdown| {
             let gateway = watched.clone();
@@ -128,11 +128,11 @@ async fn ask(gateway: &Gateway, target: Target) -> DependencyState {
 }
 
 pub(super) fn snapshot(gateway: &Gateway) -> Vec<Dependency> {
-    let upstreams = gateway.0.upstreams.iter();
-    upstreams
-        .map(|(target, upstream)| Dependency {
-            target: *target,
-            state: upstream.state.get(),
+    let probed = gateway.0.config.probed.iter();
+    probed
+        .filter_map(|target| {
+            let state = gateway.0.upstreams.get(target)?.state.get();
+            Some(Dependency { target: *target, state })
         })
         .collect()
 }

@@ -1,48 +1,128 @@
 //! One request through the gateway.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use hyper::body::{Frame, SizeHint};
 use serde_json::json;
 use url::Url;
 
 use super::{
     Gateway, Target, Upstream,
+    breaker::Outcome,
     headers::{Forwarded, clean_request, clean_response},
-    routes::{Route, route},
+    routes::{Route, always_needs_identity, route},
     upgrade,
 };
 use crate::{
+    auth::{
+        authenticator::{bearer, session_cookie},
+        tokens::{TokenError, Verifier},
+    },
     error::ApiError,
-    http::client_address::{ClientAddress, PeerAddress},
+    http::{
+        client_address::{ClientAddress, PeerAddress},
+        progress::{self, Nudge, Progress},
+    },
 };
 
 /// Streams the request to the service that has its path, or answers in the contract's shape why not.
 pub(super) async fn handle(State(gateway): State<Gateway>, request: Request) -> Response {
-    let Route::To(target) = route(request.uri().path()) else {
+    let path = request.uri().path();
+    let Route::To(target) = route(path) else {
         return not_found(request.uri());
     };
     let Some(upstream) = gateway.0.upstreams.get(&target) else {
         return not_found(request.uri());
     };
-    if !upstream.breaker.admits(Instant::now()) {
+    if always_needs_identity(path)
+        && let Some(edge) = &gateway.0.verifier
+        && let Err(refusal) = not_obviously_invalid(edge, request.headers()).await
+    {
+        return refusal.into_response();
+    }
+    let limit = body_limit(request.headers());
+    if declared_length(request.headers()).is_some_and(|length| length > limit) {
+        return too_large().into_response();
+    }
+    let Some(permit) = upstream.breaker.admit(Instant::now()) else {
         return unavailable(target).into_response();
+    };
+    let answer = forward(&gateway, target, upstream, request, limit).await;
+    let (outcome, response) = match answer {
+        Ok(response) => (Outcome::Answered, response),
+        Err(Refusal::OfService(error)) => (Outcome::Failed, error.into_response()),
+        Err(Refusal::OfClient(error)) => (Outcome::ClientsFault, error.into_response()),
+    };
+    permit.record(Instant::now(), outcome);
+    response
+}
+
+/// Why a request got no answer of a service, by whose fault it is.
+enum Refusal {
+    OfService(ApiError),
+    OfClient(ApiError),
+}
+
+/// The early look at a token (core §3.2): malformed, wrongly signed, or run out with no cookie that could stand in for it.
+/// Whether its session lives is the service's to ask, and a token nobody can check now is passed on.
+async fn not_obviously_invalid(verifier: &Verifier, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(token) = bearer(headers) else { return Ok(()) };
+    match verifier.access(token).await {
+        Ok(_) | Err(TokenError::KeysUnavailable) => Ok(()),
+        Err(TokenError::Expired(_)) if session_cookie(headers).is_some() => Ok(()),
+        Err(error) => Err(refused_token(&error)),
     }
-    match forward(&gateway, target, upstream, request).await {
-        Ok(response) => {
-            upstream.breaker.record(Instant::now(), false);
-            response
-        }
-        Err(refusal) => {
-            upstream.breaker.record(Instant::now(), true);
-            refusal.into_response()
+}
+
+fn refused_token(error: &TokenError) -> ApiError {
+    match error {
+        TokenError::Expired(_) => ApiError::unauthenticated("TOKEN_EXPIRED", "Token expired"),
+        TokenError::WrongType => ApiError::unauthenticated("INVALID_TOKEN_TYPE", "Invalid token type"),
+        TokenError::Invalid | TokenError::KeysUnavailable => {
+            ApiError::unauthenticated("INVALID_TOKEN", "Invalid token")
         }
     }
+}
+
+/// The most that is passed on at all (experience c.3); services have lower limits of their own.
+fn body_limit(headers: &HeaderMap) -> u64 {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_multipart = kind.is_some_and(|kind| {
+        kind.get(..10)
+            .is_some_and(|head| head.eq_ignore_ascii_case(b"multipart/"))
+    });
+    if is_multipart {
+        12 * 1024 * 1024
+    } else {
+        10 * 1024 * 1024
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "PAYLOAD_TOO_LARGE",
+        "Request body too large",
+    )
 }
 
 /// 404 in the shape of experience D2.
@@ -82,8 +162,9 @@ async fn forward(
     target: Target,
     upstream: &Upstream,
     mut request: Request,
-) -> Result<Response, ApiError> {
-    let uri = upstream_uri(&upstream.base, request.uri()).ok_or_else(|| malformed(target))?;
+    body_limit: u64,
+) -> Result<Response, Refusal> {
+    let uri = upstream_uri(&upstream.base, request.uri()).ok_or_else(|| Refusal::OfService(malformed(target)))?;
     let limit = gateway
         .0
         .config
@@ -115,7 +196,18 @@ async fn forward(
     // A safe request without a body may be sent once more when nobody took the first connection.
     let spare = (matches!(parts.method, Method::GET | Method::HEAD) && !wants_upgrade)
         .then(|| outgoing(parts.method.clone(), uri.clone(), headers.clone(), Body::empty()));
-    let body = if spare.is_some() { Body::empty() } else { body };
+    let (progress, taken) = (Progress::default(), Arc::new(AtomicU64::new(0)));
+    let body = if spare.is_some() {
+        Body::empty()
+    } else {
+        Body::new(Passing {
+            body,
+            progress: progress.clone(),
+            taken: taken.clone(),
+            limit: body_limit,
+            nudge: parts.extensions.get::<Nudge>().cloned(),
+        })
+    };
     let first = outgoing(parts.method, uri, headers, body);
 
     let answer = tokio::time::timeout(limit, async {
@@ -128,9 +220,17 @@ async fn forward(
         }
     });
     let mut response = match answer.await {
-        Err(_elapsed) => return Err(timed_out(target)),
-        Ok(Err(error)) if error.is_connect() => return Err(unavailable(target).with_cause(error)),
-        Ok(Err(error)) => return Err(broken(target, error)),
+        Err(_elapsed) if progress.waits_for_client() => return Err(Refusal::OfClient(progress::too_slow())),
+        Err(_elapsed) => return Err(Refusal::OfService(timed_out(target))),
+        Ok(Err(error)) if error.is_connect() => {
+            return Err(Refusal::OfService(unavailable(target).with_cause(error)));
+        }
+        Ok(Err(_)) if taken.load(Ordering::Relaxed) > body_limit => return Err(Refusal::OfClient(too_large())),
+        Ok(Err(_)) if progress.is_broken() => {
+            let error = ApiError::bad_request("The request body could not be read").with_code("INVALID_BODY");
+            return Err(Refusal::OfClient(error));
+        }
+        Ok(Err(error)) => return Err(Refusal::OfService(broken(target, error))),
         Ok(Ok(response)) => response,
     };
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(client_side)) = (response.status(), client_side) {
@@ -145,6 +245,50 @@ async fn forward(
     }
     clean_response(response.headers_mut());
     Ok(response.map(Body::new))
+}
+
+/// A request body on its way through: counted, and known to be late or broken by whose fault.
+struct Passing {
+    body: Body,
+    progress: Progress,
+    taken: Arc<AtomicU64>,
+    limit: u64,
+    nudge: Option<Nudge>,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.body = Body::empty();
+        self.nudge.iter().for_each(Nudge::nudge);
+    }
+}
+
+impl HttpBody for Passing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.note(&polled);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let taken = self.taken.fetch_add(length, Ordering::Relaxed) + length;
+            if taken > self.limit {
+                return Poll::Ready(Some(Err(axum::Error::new(io::Error::from(
+                    io::ErrorKind::FileTooLarge,
+                )))));
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A connection that was taken and then lost: the service died (503) or does not speak HTTP (502).

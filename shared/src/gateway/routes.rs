@@ -17,11 +17,23 @@ pub enum Target {
     Payment,
     /// Recommendations.
     Ai,
+    /// Panoramas.
+    Panorama,
+    /// What the core pod's gateway answers itself: VR PINs and the API's documents.
+    Core,
 }
 
 impl Target {
     /// Every service.
-    pub const ALL: [Self; 5] = [Self::Auth, Self::User, Self::Voyage, Self::Payment, Self::Ai];
+    pub const ALL: [Self; 7] = [
+        Self::Auth,
+        Self::User,
+        Self::Voyage,
+        Self::Payment,
+        Self::Ai,
+        Self::Panorama,
+        Self::Core,
+    ];
 
     /// The name in reports and error bodies.
     pub const fn name(self) -> &'static str {
@@ -31,6 +43,8 @@ impl Target {
             Self::Voyage => "voyage-service",
             Self::Payment => "payment-service",
             Self::Ai => "ai-service",
+            Self::Panorama => "panorama-service",
+            Self::Core => "gateway-service",
         }
     }
 
@@ -42,14 +56,17 @@ impl Target {
             Self::Voyage => "VOYAGE_SERVICE_URL",
             Self::Payment => "PAYMENT_SERVICE_URL",
             Self::Ai => "AI_SERVICE_URL",
+            Self::Panorama => "PANORAMA_SERVICE_URL",
+            Self::Core => "CORE_GATEWAY_URL",
         }
     }
 
     /// The pod it runs in, which is its host name in the stack.
     pub const fn pod(self) -> &'static str {
         match self {
-            Self::Auth | Self::User => "core-pod",
+            Self::Auth | Self::User | Self::Core => "core-pod",
             Self::Voyage | Self::Payment | Self::Ai => "business-pod",
+            Self::Panorama => "experience-pod",
         }
     }
 
@@ -61,6 +78,8 @@ impl Target {
             Self::Voyage => ("VOYAGE_PORT", 3003),
             Self::Payment => ("PAYMENT_PORT", 3004),
             Self::Ai => ("AI_PORT", 3005),
+            Self::Panorama => ("PANORAMA_PORT", 3006),
+            Self::Core => ("GATEWAY_PORT", 3000),
         }
     }
 
@@ -79,8 +98,10 @@ impl Target {
             Self::Auth => "address of the auth service",
             Self::User => "address of the user service",
             Self::Voyage => "address of the voyage service",
-            Self::Payment => "address of the payment service",
-            Self::Ai => "address of the AI service",
+            Self::Payment => "address of the payment service; its health counts where this is set",
+            Self::Ai => "address of the AI service; its health counts where this is set",
+            Self::Panorama => "address of the panorama service; its health counts where this is set",
+            Self::Core => "address of the core pod's gateway, which answers VR PINs and the API's documents",
         }
     }
 
@@ -89,13 +110,18 @@ impl Target {
         matches!(self, Self::Auth | Self::User)
     }
 
+    /// Whether its health is looked at although nobody set its address (core §6.3).
+    pub const fn always_probed(self) -> bool {
+        matches!(self, Self::Auth | Self::User | Self::Voyage)
+    }
+
     /// How long the service may take to answer with headers (core §3.2).
     pub fn read_timeout(self, path: &str) -> Duration {
         let seconds = match self {
-            Self::Auth => 10,
+            Self::Auth | Self::Core => 10,
             Self::User if path.ends_with("/avatar") => 60,
             Self::User => 15,
-            Self::Voyage | Self::Payment => 30,
+            Self::Voyage | Self::Payment | Self::Panorama => 30,
             Self::Ai => 60,
         };
         Duration::from_secs(seconds)
@@ -113,11 +139,14 @@ pub(super) enum Route {
 
 /// Looks a path up. It has already been brought to its `/api/v1` form without a trailing slash.
 pub(super) fn route(path: &str) -> Route {
-    if path == "/socket.io" || path == "/ws" || path.starts_with("/socket.io/") {
+    if is_tricky(path) {
+        return Route::Nowhere;
+    }
+    if path == "/socket.io" || path.starts_with("/socket.io/") || path.starts_with("/uploads/") {
         return Route::To(Target::User);
     }
-    if path.starts_with("/uploads/") {
-        return Route::To(Target::User);
+    if matches!(path, "/api" | "/api/services" | "/docs") || path.starts_with("/docs/") {
+        return Route::To(Target::Core);
     }
     let Some(rest) = path.strip_prefix("/api/v1/") else {
         return Route::Nowhere;
@@ -125,8 +154,8 @@ pub(super) fn route(path: &str) -> Route {
     if is_internal(rest) {
         return Route::Nowhere;
     }
-    let first = rest.split('/').next().unwrap_or_default();
-    match first {
+    let mut segments = rest.split('/');
+    match segments.next().unwrap_or_default() {
         "auth" => Route::To(Target::Auth),
         "users" | "admin" => Route::To(Target::User),
         "ai" | "recommendations" | "context" | "predictions" => Route::To(Target::Ai),
@@ -136,20 +165,65 @@ pub(super) fn route(path: &str) -> Route {
         }
         "health" if rest == "health/voyage" => Route::To(Target::Voyage),
         "payment" => Route::To(Target::Payment),
+        "vr" if matches!(segments.next(), Some("sessions" | "links" | "qr")) => Route::To(Target::Core),
+        "openapi.json" if rest == "openapi.json" => Route::To(Target::Core),
+        "vr" | "panorama" => Route::To(Target::Panorama),
         _ => Route::Nowhere,
     }
 }
 
-/// The paths of core §3.1, last but one row: they exist for other services only.
+/// Dot segments, in any spelling, and encoded bytes that another parser may take for a separator or an end. Nothing of ours
+/// has such a path; a service behind us might read it differently than the table did.
+fn is_tricky(path: &str) -> bool {
+    let dotted = |segment: &str| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        plain == "." || plain == ".."
+    };
+    if path.contains('\\') || path.split('/').any(dotted) {
+        return true;
+    }
+    let lower = path.to_ascii_lowercase();
+    ["%00", "%5c", "%2e%2e%2f", "..%2f", "%2f.."]
+        .iter()
+        .any(|trick| lower.contains(trick))
+}
+
+/// The paths of core §3.1, last but one row: they exist for other services only, or in the original's tests. What a traveller
+/// may name as he likes (`favorites/check/HOTEL/test`) is no such path.
 pub fn is_internal(rest: &str) -> bool {
+    let named_freely = rest.starts_with("users/favorites/check/");
+    is_for_services(rest)
+        || rest == "auth/service-token"
+        || (!named_freely && rest.split('/').any(|one| one == "test" || one == "internal"))
+}
+
+/// The routes below `/api/v1/` that another service may ask for with its token, and nobody else (core §2.8).
+pub fn is_for_services(rest: &str) -> bool {
+    let segments: Vec<&str> = rest.split('/').collect();
+    matches!(
+        segments.as_slice(),
+        ["users", "notifications", "internal"]
+            | ["ai", "users", _, "preferences"]
+            | ["ai", "users", "preferences", "batch"]
+            | ["users", _, "ai-preferences"]
+    )
+}
+
+/// Whether a path below `/api/v1/` never answers anybody who is not signed in, so that a token that is obviously no good can
+/// be refused before its service is asked (core §3.2).
+pub(super) fn always_needs_identity(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/api/v1/") else {
+        return false;
+    };
     let segments: Vec<&str> = rest.split('/').collect();
     match segments.as_slice() {
-        ["users", "notifications", "internal"]
-        | ["ai", "users", _, "preferences"]
-        | ["ai", "users", "preferences", "batch"]
-        | ["users", _, "ai-preferences"]
-        | ["auth", "service-token"] => true,
-        all => all.contains(&"test") || all.contains(&"internal"),
+        [.., "health"] | ["users", "gdpr", "privacy-policy", ..] | ["payment", "webhook" | "config", ..] => false,
+        ["auth", "profile" | "change-password" | "logout-all" | "sessions", ..]
+        | [
+            "voyage" | "bookings" | "itineraries" | "admin" | "users" | "payment",
+            ..,
+        ] => true,
+        _ => false,
     }
 }
 
@@ -162,6 +236,7 @@ mod tests {
         for (path, target) in [
             ("/api/v1/auth/login", Target::Auth),
             ("/api/v1/users/profile", Target::User),
+            ("/api/v1/users/favorites/check/HOTEL/test", Target::User),
             ("/api/v1/admin/users", Target::User),
             ("/api/v1/flights/search", Target::Voyage),
             ("/api/v1/voyage/flights/search", Target::Voyage),
@@ -171,7 +246,16 @@ mod tests {
             ("/api/v1/recommendations/popular", Target::Ai),
             ("/api/v1/predictions/trip-purpose", Target::Ai),
             ("/socket.io/", Target::User),
-            ("/ws", Target::User),
+            ("/api/v1/accommodations/x", Target::Voyage),
+            ("/api/v1/health/voyage", Target::Voyage),
+            ("/api/v1/context/geo", Target::Ai),
+            ("/api/v1/vr/sessions/123456", Target::Core),
+            ("/api/v1/vr/links/verify", Target::Core),
+            ("/api/v1/vr/qr/abc.svg", Target::Core),
+            ("/api/v1/openapi.json", Target::Core),
+            ("/docs", Target::Core),
+            ("/api/v1/vr/destinations", Target::Panorama),
+            ("/api/v1/panorama/environments", Target::Panorama),
             ("/uploads/avatars/a.png", Target::User),
         ] {
             assert_eq!(route(path), Route::To(target), "{path}");
@@ -189,6 +273,14 @@ mod tests {
             "/api/v1/auth/test/reset",
             "/api/v1/payment/test/cleanup",
             "/api/v1/analytics/x",
+            "/api/v1/users/../admin/users",
+            "/api/v1/users/%2e%2e/admin",
+            "/api/v1/users/.%2E/admin",
+            "/api/v1/users/x%2f..%2fadmin",
+            "/api/v1/users/%00",
+            "/api/v1/users\\admin",
+            "/api/v1/users/%5c..",
+            "/api/v1/health/other",
             "/api/v1/",
             "/api/v1",
             "/metrics",
@@ -196,6 +288,35 @@ mod tests {
             "/",
         ] {
             assert_eq!(route(path), Route::Nowhere, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_bad_token_is_refused_early_only_where_a_good_one_is_always_needed() {
+        for path in [
+            "/api/v1/voyage/flights/search",
+            "/api/v1/bookings/X",
+            "/api/v1/users/profile",
+            "/api/v1/admin/users",
+            "/api/v1/payment/history",
+            "/api/v1/auth/profile",
+        ] {
+            assert!(always_needs_identity(path), "{path}");
+        }
+        for path in [
+            "/api/v1/flights/search",
+            "/api/v1/cart",
+            "/api/v1/payment/webhook",
+            "/api/v1/payment/config",
+            "/api/v1/payment/health",
+            "/api/v1/users/gdpr/privacy-policy",
+            "/api/v1/users/gdpr/privacy-policy/versions",
+            "/api/v1/users/health",
+            "/api/v1/auth/login",
+            "/api/v1/ai/recommendations",
+            "/socket.io/",
+        ] {
+            assert!(!always_needs_identity(path), "{path}");
         }
     }
 }

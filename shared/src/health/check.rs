@@ -215,8 +215,8 @@ pub struct CheckReport {
     pub name: &'static str,
     #[serde(skip)]
     pub(super) key: Option<&'static str>,
-    #[serde(skip)]
-    pub(super) critical: bool,
+    /// Whether the service is of no use without it.
+    pub critical: bool,
     /// Healthy, or what it means for the service.
     pub status: Status,
     /// What it is.

@@ -19,7 +19,7 @@ use axum::{
 };
 use futures_util::future::{BoxFuture, join_all};
 use http::{HeaderMap, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 pub use self::check::{Check, CheckReport, Finding, Kind, Status};
@@ -67,6 +67,16 @@ impl Report {
     }
 }
 
+/// What a full report says beside the common keys.
+#[derive(Clone)]
+struct More(Arc<dyn Fn(&Report) -> Map<String, Value> + Send + Sync>);
+
+impl std::fmt::Debug for More {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("More")
+    }
+}
+
 /// The health of one service or pod. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Inner>);
@@ -81,6 +91,7 @@ struct Inner {
     environment: &'static str,
     degraded: StatusCode,
     text: Option<&'static str>,
+    more: Option<More>,
     tasks: Option<Tasks>,
     last: Mutex<Option<(Instant, Arc<Report>)>>,
 }
@@ -97,6 +108,7 @@ impl Health {
             environment: "development",
             degraded: StatusCode::PARTIAL_CONTENT,
             text: None,
+            more: None,
             tasks: None,
             last: Mutex::default(),
         }))
@@ -139,6 +151,12 @@ impl Health {
         self.changed(|inner| inner.degraded = StatusCode::OK)
     }
 
+    /// Adds keys of its own to the full report: the `dependencies` of a gateway (core §6.3).
+    #[must_use]
+    pub fn with_more(self, more: impl Fn(&Report) -> Map<String, Value> + Send + Sync + 'static) -> Self {
+        self.changed(|inner| inner.more = Some(More(Arc::new(more))))
+    }
+
     /// Changes a health that is still being built; a shared one is rebuilt from its parts.
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
@@ -150,6 +168,7 @@ impl Health {
             environment: shared.environment,
             degraded: shared.degraded,
             text: shared.text,
+            more: shared.more.clone(),
             tasks: shared.tasks.clone(),
             last: Mutex::default(),
         });
@@ -219,29 +238,38 @@ impl Health {
         (status, Json(self.body(&report))).into_response()
     }
 
-    /// The body of the full report, for services that add to it.
+    /// The body of the full report. What a pod says of itself is public, so it tells nothing of memory and load; those of its
+    /// services do, as clients expect (core §6.1, §6.3).
     pub fn body(&self, report: &Report) -> Value {
-        let (used, total) = (process::Usage::now().resident, process::memory_limit().max(1));
-        let megabytes = |bytes: u64| bytes / (1024 * 1024);
-        json!({
+        let mut metadata = json!({
+            "environment": self.0.environment,
+            "hostname": self.0.pod,
+            "pid": std::process::id(),
+        });
+        if let (None, Some(metadata)) = (self.0.text, metadata.as_object_mut()) {
+            let (used, total) = (process::Usage::now().resident, process::memory_limit().max(1));
+            let megabytes = |bytes: u64| bytes / (1024 * 1024);
+            let memory = json!({
+                "used": megabytes(used),
+                "total": megabytes(total),
+                "percentage": used.saturating_mul(100) / total,
+            });
+            metadata.insert("memory".to_owned(), memory);
+            metadata.insert("cpu".to_owned(), json!({ "usage": process::cpu_percent() }));
+        }
+        let mut body = json!({
             "status": report.status,
             "timestamp": response_timestamp(),
             "uptime": process::uptime(),
             "service": self.0.service,
             "version": self.0.version,
             "checks": report.checks,
-            "metadata": {
-                "environment": self.0.environment,
-                "hostname": self.0.pod,
-                "pid": std::process::id(),
-                "memory": {
-                    "used": megabytes(used),
-                    "total": megabytes(total),
-                    "percentage": used.saturating_mul(100) / total,
-                },
-                "cpu": { "usage": process::cpu_percent() },
-            },
-        })
+            "metadata": metadata,
+        });
+        if let (Some(More(more)), Some(fields)) = (&self.0.more, body.as_object_mut()) {
+            fields.append(&mut more(report));
+        }
+        body
     }
 
     fn live(&self) -> Response {

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod extract;
 pub mod kit;
 pub mod limit;
+pub(crate) mod progress;
 pub mod server;
 
 use std::future::Future;

@@ -26,18 +26,23 @@ async fn serve(app: Router) -> SocketAddr {
 
 /// A gateway in front of one address that stands for every service.
 async fn gateway_to(upstream: SocketAddr) -> SocketAddr {
+    serve(gateway(upstream).router()).await
+}
+
+fn gateway(upstream: SocketAddr) -> Gateway {
     let url: url::Url = format!("http://{upstream}").parse().unwrap();
     let config = GatewayConfig {
         targets: Target::ALL
             .into_iter()
             .map(|target| (target, url.clone()))
             .collect::<BTreeMap<_, _>>(),
+        probed: Target::ALL.into_iter().collect(),
         connect_timeout: Duration::from_secs(1),
         read_timeout: Some(Duration::from_millis(500)),
         socket_idle: Duration::from_secs(5),
         skip_probes: true,
     };
-    serve(Gateway::new(config, "127.0.0.0/8".parse().unwrap(), Tasks::new(Shutdown::new())).router()).await
+    Gateway::new(config, "127.0.0.0/8".parse().unwrap(), Tasks::new(Shutdown::new()))
 }
 
 async fn body_of(response: reqwest::Response) -> serde_json::Value {
@@ -70,12 +75,12 @@ async fn a_large_body_is_streamed_both_ways() {
     let echo = |body: Body| async move { body };
     let gateway = gateway_to(serve(Router::new().route("/api/v1/cart", post(echo))).await).await;
     let chunk = Bytes::from(vec![7_u8; 64 * 1024]);
-    let chunks = futures_util::stream::iter((0..256).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
+    let chunks = futures_util::stream::iter((0..128).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
 
     let request = reqwest::Client::new().post(format!("http://{gateway}/api/v1/cart"));
     let response = request.body(reqwest::Body::wrap_stream(chunks)).send().await.unwrap();
 
-    assert_eq!(response.bytes().await.unwrap().len(), 256 * 64 * 1024);
+    assert_eq!(response.bytes().await.unwrap().len(), 128 * 64 * 1024);
 }
 
 #[tokio::test]
@@ -209,4 +214,219 @@ async fn a_websocket_works_from_the_first_request() {
 
     assert_eq!(answer.into_text().unwrap().as_str(), "echo hello");
     socket.close(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_codes_pings_and_pongs_pass_a_websocket() {
+    use tokio_tungstenite::tungstenite::{
+        Message as Frame,
+        protocol::{CloseFrame as Close, frame::coding::CloseCode},
+    };
+    let service = |upgrade: WebSocketUpgrade| async move {
+        upgrade.on_upgrade(|mut socket| async move {
+            // axum answers pings by itself; the first message makes it close with a code of its own
+            while let Some(Ok(message)) = socket.recv().await {
+                if matches!(message, Message::Text(_)) {
+                    let reason = axum::extract::ws::CloseFrame {
+                        code: 4001,
+                        reason: "session over".into(),
+                    };
+                    let _ = socket.send(Message::Close(Some(reason))).await;
+                    break;
+                }
+            }
+        })
+    };
+    let gateway = gateway_to(serve(Router::new().route("/socket.io/", get(service))).await).await;
+    let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{gateway}/socket.io/"))
+        .await
+        .unwrap();
+
+    socket.send(Frame::Ping("are you there".into())).await.unwrap();
+    let pong = socket.next().await.unwrap().unwrap();
+    assert_eq!(pong, Frame::Pong("are you there".into()));
+
+    socket.send("bye".into()).await.unwrap();
+    let Frame::Close(Some(Close { code, reason })) = socket.next().await.unwrap().unwrap() else {
+        panic!("no close frame");
+    };
+    assert_eq!((code, reason.as_str()), (CloseCode::Library(4001), "session over"));
+}
+
+#[tokio::test]
+async fn long_polling_passes_as_plain_requests() {
+    let poll = |headers: HeaderMap, body: Bytes| async move {
+        assert!(!headers.contains_key("upgrade"));
+        format!("{}{}", "0{\"sid\":\"1\"}", String::from_utf8_lossy(&body))
+    };
+    let app = Router::new().route("/socket.io/", get(poll).post(poll));
+    let gateway = gateway_to(serve(app).await).await;
+    let url = format!("http://{gateway}/socket.io/?EIO=4&transport=polling");
+    let client = reqwest::Client::new();
+    let opened = client.get(&url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(opened, "0{\"sid\":\"1\"}");
+    let sent = client.post(&url).body("40").send().await.unwrap().text().await.unwrap();
+    assert!(sent.ends_with("40"), "{sent}");
+}
+
+#[tokio::test]
+async fn more_than_ten_megabytes_are_413_however_they_come() {
+    let echo = |body: Bytes| async move { body.len().to_string() };
+    let app = Router::new()
+        .route("/api/v1/cart", post(echo))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    let gateway = gateway_to(serve(app).await).await;
+    let url = format!("http://{gateway}/api/v1/cart");
+    let declared = reqwest::Client::new()
+        .post(&url)
+        .body(vec![7_u8; 11 * 1024 * 1024])
+        .send()
+        .await;
+    // the refusal may come while the client still sends: then its connection is closed on it
+    if let Ok(response) = declared {
+        assert_eq!(response.status(), 413);
+        assert_eq!(body_of(response).await["code"], "PAYLOAD_TOO_LARGE");
+    }
+    let chunk = Bytes::from(vec![7_u8; 64 * 1024]);
+    let chunks = futures_util::stream::iter((0..200).map(move |_| Ok::<_, std::io::Error>(chunk.clone())));
+    let streamed = reqwest::Client::new()
+        .post(&url)
+        .body(reqwest::Body::wrap_stream(chunks))
+        .send()
+        .await;
+    if let Ok(response) = streamed {
+        assert_eq!(response.status(), 413);
+    }
+    let fits = reqwest::Client::new()
+        .post(&url)
+        .body(vec![7_u8; 9 * 1024 * 1024])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(fits.text().await.unwrap(), (9 * 1024 * 1024).to_string());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_its_body_is_408_and_no_fault_of_the_service() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = Router::new().route(
+        "/api/v1/cart",
+        post(|body: Bytes| async move { body }).get(|| async { "here" }),
+    );
+    let gateway = gateway_to(serve(app).await).await;
+    // more than the breaker would bear
+    let slow = (0..25).map(|_| async move {
+        let mut stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
+        let head = "POST /api/v1/cart HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nonly this";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer));
+        read.await.expect("the connection is closed").ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    for answer in futures_util::future::join_all(slow).await {
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("REQUEST_TIMEOUT"), "{answer}");
+    }
+    let response = reqwest::get(format!("http://{gateway}/api/v1/cart")).await.unwrap();
+    assert_eq!(response.status(), 200, "the breaker is not open");
+}
+
+#[tokio::test]
+async fn paths_that_could_be_read_in_two_ways_reach_no_service() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let everything = Router::new().fallback(any(|| async { "the service was asked" }));
+    let gateway = gateway_to(serve(everything).await).await;
+    for path in [
+        "/api/v1/cart/../users/notifications/internal",
+        "/api/v1/cart/%2e%2e/admin",
+        "/api/v1/cart/..%2fadmin",
+        "/api/v1/cart/%00",
+        "/api/v1/users/notifications/internal",
+        "/api/v1/ai/users/7/preferences",
+        "/api/v1/ai/users/preferences/batch",
+        "/api/v1/users/7/ai-preferences",
+        "/api/v1/auth/test/reset",
+        "/uploads/../api/v1/users/profile",
+    ] {
+        // by hand, because clients tidy such paths up
+        let mut stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 404") && !answer.contains("was asked"),
+            "{path}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_second_request_of_a_smuggler_never_reaches_a_service() {
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let everything = Router::new().fallback(any(move |uri: axum::http::Uri, headers: HeaderMap, body: Bytes| {
+        note.lock().unwrap().push((uri.path().to_owned(), headers, body));
+        async { "ok" }
+    }));
+    let gateway = gateway_to(serve(everything).await).await;
+    let inner = "0\r\n\r\nGET /api/v1/bookings/smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
+    let framings = [
+        format!("content-length: {}\r\ntransfer-encoding: chunked", inner.len()),
+        format!("transfer-encoding: chunked\r\ncontent-length: {}", inner.len()),
+        "transfer-encoding: chunked\r\ntransfer-encoding: identity".to_owned(),
+        "transfer-encoding: xchunked".to_owned(),
+        "transfer-encoding : chunked".to_owned(),
+        "content-length: 5\r\ncontent-length: 6".to_owned(),
+        "content-length: +5".to_owned(),
+    ];
+    for framing in framings {
+        let mut stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
+        let request = format!("POST /api/v1/cart HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{inner}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer));
+        read.await.expect("the connection is closed").ok();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert!(answers <= 1, "{framing}: {answer}");
+    }
+    for (path, headers, body) in seen.lock().unwrap().iter() {
+        assert_eq!(path, "/api/v1/cart");
+        assert!(
+            !(headers.contains_key("content-length") && headers.contains_key("transfer-encoding")),
+            "{headers:?}"
+        );
+        assert!(body.is_empty(), "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_services_that_were_named_count_for_health() {
+    let up = serve(Router::new().route("/health/live", get(|| async { "alive" }))).await;
+    let mut reader = shared::config::Reader::from_pairs([
+        ("VOYAGE_SERVICE_URL".to_owned(), format!("http://{up}")),
+        ("PAYMENT_SERVICE_URL".to_owned(), format!("http://{up}")),
+    ]);
+    let config = GatewayConfig::read(&mut reader, &[Target::Auth, Target::User, Target::Core]);
+    reader.finish().unwrap();
+    let gateway = Gateway::new(config, "127.0.0.0/8".parse().unwrap(), Tasks::new(Shutdown::new()));
+    gateway.start_probes();
+    let names: Vec<&str> = gateway.dependencies().iter().map(|one| one.target.name()).collect();
+    assert_eq!(names, ["voyage-service", "payment-service"]);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !gateway.dependencies().iter().all(|one| one.state.healthy == Some(true)) {
+        assert!(tokio::time::Instant::now() < deadline, "never seen up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let report = gateway.health().report().await;
+    let fields = gateway.report_dependencies(&report);
+    let text = serde_json::to_string(&fields).unwrap();
+    assert!(
+        text.contains("voyage-service") && !text.contains("127.0.0.1") && !text.contains("http"),
+        "{text}"
+    );
 }

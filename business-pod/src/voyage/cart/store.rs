@@ -70,14 +70,28 @@ pub async fn find(
     guest: Option<&[u8]>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Found> {
-    let rows = select_carts!(
-        "where (c.user_id = $1 or c.anonymous_key = $2) and c.expires_at > $3 order by i.position",
-        user as Option<UserId>,
-        guest,
-        now
-    )
-    .fetch_all(db)
-    .await?;
+    // nearly always there is an account alone, and one index gives its cart
+    let rows = match (user, guest) {
+        (Some(user), None) => {
+            select_carts!(
+                "where c.user_id = $1 and c.expires_at > $2 order by i.position",
+                user as UserId,
+                now
+            )
+            .fetch_all(db)
+            .await?
+        }
+        _ => {
+            select_carts!(
+                "where (c.user_id = $1 or c.anonymous_key = $2) and c.expires_at > $3 order by i.position",
+                user as Option<UserId>,
+                guest,
+                now
+            )
+            .fetch_all(db)
+            .await?
+        }
+    };
     let (guest_rows, user_rows) = rows.into_iter().partition::<Vec<_>, _>(|row| row.anonymous);
     Ok(Found {
         of_user: assemble(user_rows)?,

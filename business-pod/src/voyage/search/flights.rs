@@ -224,7 +224,7 @@ pub async fn search(
         let (answer, asked) = found.map_err(|error| error.refusal())?;
         (answer, !asked, Some(limits))
     };
-    if !caller.is_service {
+    if !caller.is_service && state.log.wants(&key, &caller.subject) {
         state.log.record(Performed::new(
             search,
             caller.user,

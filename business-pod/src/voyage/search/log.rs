@@ -2,11 +2,20 @@
 //!
 //! Best effort: a search never waits for it and never fails because of it. Searches are buffered; a worker writes them in
 //! batches, one transaction each, to the outbox and the history. When the buffer is full, searches are dropped and
-//! counted (`voyage_search_log_dropped_total`).
+//! counted (`voyage_search_log_dropped_total`). A caller who repeats one search over and over is noted so many times a
+//! minute and no more (`docs/decisions/0031-repeated-searches.md`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use moka::sync::Cache;
 use serde::Serialize;
 use shared::{
     Sources,
@@ -26,6 +35,12 @@ use crate::voyage::{Voyage, supply::reference::Iata};
 const BATCH: usize = 200;
 /// How long a search waits for others to share its transaction.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// How often the same search of the same caller is noted within [`REPETITION`].
+const NOTED: u32 = 10;
+const REPETITION: Duration = Duration::from_mins(1);
+/// Searches whose repetitions are counted at once.
+const REMEMBERED: u64 = 20_000;
 
 /// One search that took place.
 #[derive(Debug)]
@@ -132,11 +147,35 @@ pub fn search_id(sources: &Sources) -> String {
     format!("search-{}-{random}", sources.now().timestamp_millis())
 }
 
+/// How often each caller has repeated each search lately. Clones share the counts.
+#[derive(Debug, Clone)]
+struct Repetitions(Cache<u64, Arc<AtomicU32>>);
+
+impl Repetitions {
+    fn new() -> Self {
+        Self(
+            Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(REPETITION)
+                .build(),
+        )
+    }
+
+    /// Counts a search; whether it is among those worth noting.
+    fn is_noted(&self, search: &[u8; 16], caller: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (search, caller).hash(&mut hasher);
+        let seen = self.0.get_with(hasher.finish(), Arc::default);
+        seen.fetch_add(1, Ordering::Relaxed) < NOTED
+    }
+}
+
 /// The buffer and its worker. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SearchLog {
     sender: mpsc::Sender<Performed>,
     receiver: Arc<Mutex<mpsc::Receiver<Performed>>>,
+    repetitions: Repetitions,
     db: Db<Voyage>,
     sources: Sources,
 }
@@ -148,9 +187,19 @@ impl SearchLog {
         Self {
             sender,
             receiver: Arc::new(Mutex::new(receiver)),
+            repetitions: Repetitions::new(),
             db,
             sources,
         }
+    }
+
+    /// Whether a search of this caller is to be noted: not when it has only been repeated, again and again.
+    pub fn wants(&self, search: &[u8; 16], caller: &str) -> bool {
+        let noted = self.repetitions.is_noted(search, caller);
+        if !noted {
+            metrics::counter!("voyage_search_log_repeated_total").increment(1);
+        }
+        noted
     }
 
     /// Notes a search, or drops it when too many are waiting. Never waits.
@@ -229,5 +278,21 @@ impl SearchLog {
         store::insert_history(&mut tx, &self.sources, searches.iter().filter_map(Performed::history)).await?;
         outbox::append::<Voyage>(&mut tx, &events).await?;
         tx.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_is_only_repeated_is_noted_ten_times_a_minute() {
+        let repetitions = Repetitions::new();
+        let noted = (0..25)
+            .filter(|_| repetitions.is_noted(&[1; 16], "ip:203.0.113.7"))
+            .count();
+        assert_eq!(noted, 10);
+        assert!(repetitions.is_noted(&[1; 16], "ip:203.0.113.8"), "another caller");
+        assert!(repetitions.is_noted(&[2; 16], "ip:203.0.113.7"), "another search");
     }
 }

@@ -17,7 +17,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use shared::{
@@ -80,16 +80,45 @@ impl SearchConfig {
     }
 }
 
-/// What the search handlers need. Cheap to clone.
-#[derive(Clone, FromRef)]
-pub struct SearchState {
+/// What the search handlers need. A clone is one count.
+#[derive(Clone)]
+pub struct SearchState(Arc<SearchParts>);
+
+/// The parts of [`SearchState`].
+pub struct SearchParts {
     flights: FlightSearch,
     locations: LocationSearch,
     authenticator: Authenticator,
     limiter: RateLimiter,
-    config: Arc<SearchConfig>,
+    config: SearchConfig,
     log: SearchLog,
     sources: Sources,
+}
+
+impl Deref for SearchState {
+    type Target = SearchParts;
+
+    fn deref(&self) -> &SearchParts {
+        &self.0
+    }
+}
+
+impl FromRef<SearchState> for Authenticator {
+    fn from_ref(state: &SearchState) -> Self {
+        state.authenticator.clone()
+    }
+}
+
+impl FromRef<SearchState> for LocationSearch {
+    fn from_ref(state: &SearchState) -> Self {
+        state.locations.clone()
+    }
+}
+
+impl std::fmt::Debug for SearchParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SearchParts")
+    }
 }
 
 impl std::fmt::Debug for SearchState {
@@ -108,7 +137,7 @@ impl SearchState {
         sources: Sources,
         config: SearchConfig,
     ) -> Self {
-        Self {
+        Self(Arc::new(SearchParts {
             flights: FlightSearch::new(
                 db.clone(),
                 providers.clone(),
@@ -120,18 +149,18 @@ impl SearchState {
             authenticator,
             limiter,
             log: SearchLog::new(db, sources.clone(), config.log_capacity),
-            config: Arc::new(config),
+            config,
             sources,
-        }
+        }))
     }
 
     /// Flight searches for callers inside the pod.
-    pub const fn flights(&self) -> &FlightSearch {
+    pub fn flights(&self) -> &FlightSearch {
         &self.flights
     }
 
     /// The buffer of searches to be published; its [`SearchLog::run`] is a worker of the pod.
-    pub const fn log(&self) -> &SearchLog {
+    pub fn log(&self) -> &SearchLog {
         &self.log
     }
 }

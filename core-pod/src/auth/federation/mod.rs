@@ -17,3 +17,4 @@ mod store;
 pub use config::OidcConfig;
 pub use handlers::routes;
 pub use provider::Providers;
+pub use store::list_identities;

@@ -79,6 +79,7 @@ impl LoginBody {
         (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session. An account with a second factor gets `mfaRequired`, a ticket and no cookies instead", body = Answer<SignedIn>),
         (status = 400, description = "Validation failed"),
         (status = 401, description = "INVALID_CREDENTIALS or ACCOUNT_SUSPENDED"),
+        (status = 403, description = "EMAIL_NOT_VERIFIED, where REQUIRE_EMAIL_VERIFICATION is set"),
         (status = 429, description = "Too many failures"),
         (status = 503, description = "Too many passwords are waiting to be checked"),
     ),
@@ -138,14 +139,27 @@ async fn attempt(
         ip_address: &ip_address,
         user_agent: user_agent.as_deref(),
     };
-    let (mut tx, account, hash) = prove(state, sign_in, &origin).await?;
+    let (mut tx, account, stored) = prove(state, sign_in, &origin).await?;
     if account.is_suspended() {
         return Err(suspended());
+    }
+    if state.config.recovery.require_verification && !account.is_verified {
+        return Err(unverified());
     }
     if mfa::is_on(&mut tx, account.id).await? {
         // not a sign-in yet: what was noted of one goes with the transaction
         drop(tx);
-        let challenge = mfa::challenge(state, account.id, Proof::Password, &hash, sign_in.remember_me, address);
+        let Proven {
+            user,
+            mut hash,
+            upgraded,
+        } = stored;
+        if let Some(upgraded) = upgraded
+            && store::replace_hash(state.db.pool(), user, &hash, &upgraded).await?
+        {
+            hash = upgraded;
+        }
+        let challenge = mfa::challenge(state, user, Proof::Password, &hash, sign_in.remember_me, address);
         return challenge.await.map(Outcome::Challenged);
     }
     let occasion = Occasion::SignIn {
@@ -158,19 +172,20 @@ async fn attempt(
     Ok(Outcome::SignedIn(Box::new(account), Box::new(opened)))
 }
 
-/// Checks the password and opens the transaction that accepts it; gives the hash that was checked as well. A sign-in at the same time may have replaced an outdated
+/// Checks the password and opens the transaction that accepts it; gives what was checked as well. A sign-in at the same time may have replaced an outdated
 /// hash in between; then the new one is checked.
 async fn prove(
     state: &AuthState,
     sign_in: &SignIn<'_>,
     origin: &Origin<'_>,
-) -> Result<(Transaction<'static, Postgres>, Account, String), ApiError> {
+) -> Result<(Transaction<'static, Postgres>, Account, Proven), ApiError> {
     loop {
         let proven = credentials::check(state, &sign_in.email, sign_in.password, origin).await?;
-        let Proven { user, hash, upgraded } = proven.ok_or_else(invalid_credentials)?;
+        let proven = proven.ok_or_else(invalid_credentials)?;
+        let upgraded = proven.upgraded.as_deref();
         let mut tx = state.db.begin().await?;
-        match store::note_login(&mut tx, user, &hash, upgraded.as_deref(), state.sources.now()).await? {
-            Some(account) => return Ok((tx, account, hash)),
+        match store::note_login(&mut tx, proven.user, &proven.hash, upgraded, state.sources.now()).await? {
+            Some(account) => return Ok((tx, account, proven)),
             None if upgraded.is_some() => {}
             None => return Err(invalid_credentials()),
         }
@@ -189,6 +204,11 @@ fn outcome_label(outcome: &Result<Outcome, ApiError>) -> &'static str {
 
 fn invalid_credentials() -> ApiError {
     ApiError::unauthenticated("INVALID_CREDENTIALS", "Invalid email or password")
+}
+
+/// 403 after a right password, where `REQUIRE_EMAIL_VERIFICATION` is set. Not a 401: the credentials are right.
+fn unverified() -> ApiError {
+    ApiError::forbidden("Please confirm your email address first").with_code("EMAIL_NOT_VERIFIED")
 }
 
 /// 401 after a right password or refresh token.

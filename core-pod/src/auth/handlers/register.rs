@@ -12,6 +12,7 @@ use crate::auth::{
     breached::PasswordFilter,
     fields::{Fields, Problems, Text},
     model::{Account, Email, Owner, Password, PersonName, Username},
+    recovery,
     sessions::{self, Occasion, Origin},
     store::{self, NewAccount},
 };
@@ -142,6 +143,7 @@ pub async fn register(
         now: account.created_at,
     };
     store::insert_account(&mut tx, &new).await.map_err(taken)?;
+    recovery::ask_to_verify(&mut tx, &state, &account, sign_up.email.as_typed()).await?;
     let opened = sessions::open(&mut tx, &state, &account, Occasion::SignUp, &origin).await?;
     tx.commit().await?;
 

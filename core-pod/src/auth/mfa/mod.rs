@@ -5,6 +5,7 @@
 //! An account that uses none of it meets none of it: its sign-in answers as ever. What has to survive between two requests
 //! is a row in `auth.ceremonies` ([`ceremony`]), because being used once is a promise and Redis may forget.
 
+mod accounts;
 pub mod ceremony;
 mod config;
 mod handlers;
@@ -16,6 +17,7 @@ mod step_up;
 pub mod store;
 mod totp;
 
+pub use accounts::{IdentityInfo, PasskeyInfo};
 pub use config::MfaConfig;
 pub use handlers::routes;
 pub use model::Proof;

@@ -21,6 +21,7 @@ use super::{
 use crate::auth::{
     AuthState,
     fields::{Problems, Text},
+    recovery,
     security::{self, SecurityEvent},
     sessions::Origin,
 };
@@ -136,7 +137,7 @@ async fn check_code(tx: &mut PgConnection, state: &AuthState, user: UserId, code
     }
 }
 
-/// Tells the owner, in the log of the account, that a recovery code was used.
+/// Tells the owner, in the log of the account and by mail, that a recovery code was used.
 pub async fn note_recovery_code(
     tx: &mut PgConnection,
     state: &AuthState,
@@ -152,6 +153,7 @@ pub async fn note_recovery_code(
         .from(origin)
         .data(json!({ "left": left }));
     security::note(tx, &state.sources, &event).await?;
+    recovery::tell_code_used(tx, state, user, left).await?;
     Ok(())
 }
 

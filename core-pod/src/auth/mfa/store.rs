@@ -500,6 +500,17 @@ pub async fn delete_passkey(db: impl PgExecutor<'_>, user: UserId, id: Uuid) -> 
     Ok(done.rows_affected() == 1)
 }
 
+/// Deletes all passkeys of an account.
+pub async fn delete_passkeys(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from auth.webauthn_credentials where user_id = $1",
+        user as UserId
+    )
+    .execute(db)
+    .await
+    .map(drop)
+}
+
 /// What is known about the proofs of a live session.
 pub async fn find_evidence(db: impl PgExecutor<'_>, session: SessionId) -> sqlx::Result<Option<Evidence>> {
     sqlx::query_as!(

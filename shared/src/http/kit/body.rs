@@ -19,10 +19,22 @@ use hyper::body::{Frame, SizeHint};
 use tower::{Layer as _, Service as _};
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
+use crate::http::progress::{Nudge, Progress};
+
 /// Below this a compressed body saves less than it costs.
 const WORTH_COMPRESSING: u64 = 1024;
 /// A body at most this long fits into the socket's buffers, so nobody notices that it was not read.
 const NEGLIGIBLE: u64 = 16 * 1024;
+/// Whether a request announces a body that no route takes: it is refused without being read (core §1.3).
+pub(super) fn is_hopeless(headers: &HeaderMap) -> bool {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    length
+        .and_then(|text| text.parse::<u64>().ok())
+        .is_some_and(|length| length > DRAIN_CAP as u64)
+}
+
 /// How much of a refused upload is read so that its sender sees the status and not a reset (core §1.3).
 const DRAIN_CAP: usize = 12 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -83,22 +95,28 @@ fn is_worth_compressing(response: &Response) -> bool {
 }
 
 /// Whether a request's body may be large enough to matter when it is left unread.
-pub(super) fn may_be_large(body: &Body) -> bool {
+fn may_be_large(body: &Body) -> bool {
     body.size_hint().upper().is_none_or(|size| size > NEGLIGIBLE)
 }
 
-/// A request body that is read to its end even if the handler does not, within limits.
+/// A request body that is read to its end even if the handler does not, within limits, and that knows for whom it waits.
 pub(super) struct Drained {
     body: Option<Body>,
+    progress: Progress,
+    nudge: Option<Nudge>,
+    may_be_large: bool,
     /// A client that waits for `100 Continue` sends nothing before it is asked to.
     waiting: bool,
 }
 
 impl Drained {
-    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: Body, request: &http::request::Parts, progress: Progress) -> Self {
         Self {
+            may_be_large: may_be_large(&body),
             body: Some(body),
-            waiting: headers.contains_key(header::EXPECT),
+            progress,
+            nudge: request.extensions.get::<Nudge>().cloned(),
+            waiting: request.headers.contains_key(header::EXPECT),
         }
     }
 }
@@ -113,6 +131,7 @@ impl HttpBody for Drained {
             return Poll::Ready(None);
         };
         let polled = Pin::new(body).poll_frame(cx);
+        self.progress.note(&polled);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.body = None;
         }
@@ -132,10 +151,15 @@ impl HttpBody for Drained {
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        let Some(mut body) = self.body.take().filter(|body| !self.waiting && !body.is_end_stream()) else {
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else {
             return;
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        let nudge = self.nudge.take();
+        let worth_it = self.may_be_large && !self.waiting;
+        let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| worth_it);
+        let Some(runtime) = runtime else {
+            drop(body);
+            nudge.iter().for_each(Nudge::nudge);
             return;
         };
         // ends with the connection at the latest, so it needs no entry in the register of tasks
@@ -151,6 +175,8 @@ impl Drop for Drained {
                 }
             };
             tokio::time::timeout(DRAIN_TIME, read).await.ok();
+            drop(body);
+            nudge.iter().for_each(Nudge::nudge);
         });
     }
 }

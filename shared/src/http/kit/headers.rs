@@ -17,6 +17,9 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
+const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
+
 /// Set unless the handler set its own, as uploads and pages do.
 const SECURITY: [(HeaderName, HeaderValue); 11] = [
     (
@@ -61,6 +64,12 @@ pub(super) fn secure(headers: &mut HeaderMap, tls: bool) {
     if tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
+}
+
+/// What travellers uploaded: whatever it turns out to be, it runs nothing, and other origins may show it (core §1.9).
+pub(super) fn sandbox(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), CROSS_ORIGIN);
 }
 
 /// The origins whose pages may call us with the traveller's credentials.

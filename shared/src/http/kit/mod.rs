@@ -25,6 +25,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
 use tower::{Layer, Service};
 
+pub use self::paths::canonical as canonical_path;
 use self::{
     headers::AllowedOrigins,
     request::{Inner, RequestService},
@@ -141,6 +142,12 @@ impl Default for HttpConfig {
 /// Decides whether a request is worked on at all: the rate limit of a whole listener. Health is never asked about.
 #[async_trait]
 pub trait Admission: Send + Sync + 'static {
+    /// Whether requests for this path are counted. Stripe's deliveries come from few addresses and are never held up
+    /// (payment §1).
+    fn counts(&self, path: &str) -> bool {
+        path != "/api/v1/payment/webhook"
+    }
+
     /// The headers that the response shall carry, or the refusal.
     async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError>;
 }
@@ -193,6 +200,13 @@ impl Kit {
     #[must_use]
     pub fn uncompressed(mut self) -> Self {
         self.inner.compress = false;
+        self
+    }
+
+    /// Another rule on what is worked on at all: the same service may stand on several listeners.
+    #[must_use]
+    pub fn with_admission(mut self, limiter: Arc<dyn Admission>) -> Self {
+        self.inner.limiter = Some(limiter);
         self
     }
 

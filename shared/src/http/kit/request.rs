@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{DefaultBodyLimit, MatchedPath, Request},
     response::{IntoResponse as _, Response},
 };
@@ -33,12 +33,17 @@ use crate::{
     http::{
         REQUEST_ID,
         client_address::{PeerAddress, TrustedProxies},
+        progress::{self, Progress},
     },
     telemetry::trace::{self, SCOPE, Scope, TraceContext, X_REQUEST_ID},
 };
 
 const X_POD_INSTANCE: HeaderName = HeaderName::from_static("x-pod-instance");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// What travellers uploaded: never active content, and shown by pages of other origins (core §1.9).
+const UPLOADS: &str = "/uploads/";
+/// The service whose failures have a text of their own (core §3.2).
+const GATEWAY: &str = "gateway";
 /// What a shed client is told to wait.
 const SHED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +56,7 @@ pub(super) struct Inner {
     pub(super) no_store: bool,
     pub(super) compress: bool,
     pub(super) proxying: bool,
+    pub(super) limiter: Option<Arc<dyn Admission>>,
     instance: Option<HeaderValue>,
     shared: Arc<Shared>,
 }
@@ -59,7 +65,6 @@ pub(super) struct Inner {
 struct Shared {
     origins: AllowedOrigins,
     proxies: TrustedProxies,
-    limiter: Option<Arc<dyn Admission>>,
     red: Red,
     in_flight: AtomicUsize,
     max_in_flight: usize,
@@ -75,7 +80,6 @@ impl Inner {
         let shared = Shared {
             origins,
             proxies: config.trusted_proxies.clone(),
-            limiter,
             red: Red::new(service),
             in_flight: AtomicUsize::new(0),
             max_in_flight: config.max_in_flight,
@@ -87,6 +91,7 @@ impl Inner {
             no_store: false,
             compress: true,
             proxying: false,
+            limiter,
             instance: config.instance.clone(),
             shared: Arc::new(shared),
         }
@@ -137,7 +142,7 @@ struct Head {
     started: Instant,
     method: &'static str,
     is_preflight: bool,
-    is_health: bool,
+    path: PathKind,
     route: Option<MatchedPath>,
     id: String,
     trace: TraceContext,
@@ -157,7 +162,7 @@ impl Head {
             started: Instant::now(),
             method: red::method_label(request.method()),
             is_preflight: request.method() == Method::OPTIONS,
-            is_health: route.as_ref().is_some_and(|route| is_health(route.as_str())),
+            path: PathKind::of(route.as_ref(), request.uri().path()),
             route,
             id: request_id(headers),
             trace: TraceContext::continued(headers),
@@ -174,6 +179,26 @@ impl Head {
 
     fn route(&self) -> &str {
         self.route.as_ref().map_or(red::UNMATCHED, MatchedPath::as_str)
+    }
+}
+
+/// Paths that are treated in a way of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PathKind {
+    Health,
+    Upload,
+    Other,
+}
+
+impl PathKind {
+    fn of(route: Option<&MatchedPath>, path: &str) -> Self {
+        if route.is_some_and(|route| is_health(route.as_str())) {
+            Self::Health
+        } else if path.starts_with(UPLOADS) {
+            Self::Upload
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -211,7 +236,8 @@ impl Exchange {
 
     /// Whether there are more requests than the service may work on.
     fn is_one_too_many(&self) -> bool {
-        !self.head.is_health && self.kit.shared.in_flight.load(Ordering::Relaxed) > self.kit.shared.max_in_flight
+        self.head.path != PathKind::Health
+            && self.kit.shared.in_flight.load(Ordering::Relaxed) > self.kit.shared.max_in_flight
     }
 
     fn end(&mut self, status: u16) {
@@ -222,17 +248,14 @@ impl Exchange {
         self.kit.shared.red.move_in_flight(-1.0);
         let (
             Head {
-                method,
-                is_health,
-                started,
-                ..
+                method, path, started, ..
             },
             route,
         ) = (&self.head, self.head.route());
         let duration = started.elapsed();
         self.kit.shared.red.record(method, route, status, duration);
         let (service, duration_ms) = (self.kit.service, (duration.as_secs_f64() * 1e6).round() / 1e3);
-        if *is_health {
+        if *path == PathKind::Health {
             tracing::debug!(target: "http", service, method, route, status, duration_ms, "request");
         } else {
             tracing::info!(target: "http", service, method, route, status, duration_ms, "request");
@@ -292,7 +315,8 @@ where
     let Exchange { kit, head, .. } = exchange;
     let client = kit.shared.proxies.client(head.peer, request.headers());
     request.extensions_mut().insert(client);
-    let Some(limiter) = kit.shared.limiter.as_ref().filter(|_| !head.is_health) else {
+    let counted = |limiter: &&Arc<dyn Admission>| head.path != PathKind::Health && limiter.counts(request.uri().path());
+    let Some(limiter) = kit.limiter.as_ref().filter(counted) else {
         return handled(kit, service, request).await;
     };
     match limiter.admit(client, request.headers()).await {
@@ -318,11 +342,15 @@ where
 {
     if kit.proxying {
         let work = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
-        return work.await.map_or_else(|_| panicked(), flatten);
+        return work.await.map_or_else(|_| panicked(kit), flatten);
     }
-    if body::may_be_large(request.body()) {
+    if body::is_hopeless(request.headers()) {
+        return too_large();
+    }
+    let progress = Progress::default();
+    if !request.body().is_end_stream() {
         let (parts, sent) = request.into_parts();
-        let drained = body::Drained::new(sent, &parts.headers);
+        let drained = body::Drained::new(sent, &parts, progress.clone());
         request = Request::from_parts(parts, Body::new(drained));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -331,7 +359,8 @@ where
     let work = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
     match tokio::time::timeout(kit.timeout, work).await {
         Ok(Ok(answer)) => in_our_words(flatten(answer)),
-        Ok(Err(_panic)) => panicked(),
+        Ok(Err(_panic)) => panicked(kit),
+        Err(_elapsed) if progress.waits_for_client() => progress::too_slow().into_response(),
         Err(_elapsed) => timed_out(kit.timeout),
     }
 }
@@ -344,14 +373,28 @@ fn flatten(answer: Result<Response, Infallible>) -> Response {
 }
 
 /// The panic itself was logged by the hook that telemetry installs.
-fn panicked() -> Response {
-    ApiError::internal(anyhow::anyhow!("the handler panicked")).into_response()
+fn panicked(kit: &Inner) -> Response {
+    let error = ApiError::internal(anyhow::anyhow!("the handler panicked"));
+    if kit.service == GATEWAY {
+        let error = error.with_title("Internal Server Error");
+        return error.with_detail("Something went wrong").into_response();
+    }
+    error.into_response()
 }
 
 fn timed_out(limit: Duration) -> Response {
     ApiError::unavailable(anyhow::anyhow!("the handler took longer than {} ms", limit.as_millis()))
         .with_code("REQUEST_TIMEOUT")
         .into_response()
+}
+
+fn too_large() -> Response {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "PAYLOAD_TOO_LARGE",
+        "Request body too large",
+    )
+    .into_response()
 }
 
 /// Rejections of axum's own extractors are plain text; the contract has one shape and knows neither 415 nor 422.
@@ -366,7 +409,7 @@ fn in_our_words(response: Response) -> Response {
         return response;
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::new(status, "PAYLOAD_TOO_LARGE", "Request body too large").into_response();
+        return too_large();
     }
     ApiError::bad_request("Invalid request").into_response()
 }
@@ -375,6 +418,9 @@ fn in_our_words(response: Response) -> Response {
 async fn finished(exchange: &Exchange, mut response: Response) -> Response {
     let Exchange { kit, head, .. } = exchange;
     let headers = response.headers_mut();
+    if head.path == PathKind::Upload {
+        headers::sandbox(headers);
+    }
     headers::secure(headers, head.uses_tls);
     headers::allow_origin(headers, head.origin.clone());
     if let Ok(id) = HeaderValue::from_str(&head.id) {

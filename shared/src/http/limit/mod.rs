@@ -148,6 +148,11 @@ impl RateLimiter {
         }
     }
 
+    /// What a number of the configuration means here, for rules that are counted elsewhere.
+    pub fn scaled(&self, count: u32) -> u32 {
+        scale(count, self.config.multiplier)
+    }
+
     /// Takes one request from the bucket of `subject`, if there is one left.
     pub async fn check(&self, rule: &Rule, subject: &str) -> Decision {
         let key = bucket_key(rule, subject);

@@ -32,7 +32,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::client_address::PeerAddress;
+use super::{client_address::PeerAddress, progress::Nudge};
 use crate::{
     config::Reader,
     lifecycle::{DrainConfig, Shutdown},
@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub header_timeout: Duration,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
+    /// How long a client may take no byte of an answer that waits for it.
+    pub write_timeout: Duration,
     /// The end.
     pub drain: DrainConfig,
 }
@@ -69,10 +71,16 @@ impl ServerConfig {
             120_u64,
             "time a connection may stay without a request; longer than the proxy in front keeps its own",
         );
+        let write = reader.or(
+            "HTTP_WRITE_TIMEOUT_SECONDS",
+            30_u64,
+            "time a client may take no byte of an answer that waits for it",
+        );
         Self {
             max_connections,
             header_timeout: Duration::from_secs(header.max(1)),
             idle_timeout: Duration::from_secs(idle.max(1)),
+            write_timeout: Duration::from_secs(write.max(1)),
             drain: DrainConfig::read(reader),
         }
     }
@@ -84,6 +92,7 @@ impl Default for ServerConfig {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_secs(30),
             drain: DrainConfig::default(),
         }
     }
@@ -112,6 +121,8 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
         let io = Guarded {
             stream,
             halted: Box::pin(shutdown.halt_token().cancelled_owned()),
+            write_timeout: config.write_timeout,
+            stalled: None,
             _place: place,
             _tracked: tracker.token(),
         };
@@ -176,11 +187,12 @@ struct Server {
 impl Server {
     async fn connection(self: Arc<Self>, io: Guarded, peer: SocketAddr) {
         let is_late = self.shutdown.is_draining();
-        let spoke = Arc::new(AtomicBool::new(false));
+        let (spoke, nudge) = (Arc::new(AtomicBool::new(false)), Nudge::default());
         let service = Requests {
             router: self.router.clone(),
             peer: PeerAddress(peer.ip()),
             spoke: spoke.clone(),
+            nudge: nudge.clone(),
         };
         let builder = self.builder(is_late);
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
@@ -196,6 +208,8 @@ impl Server {
                     return;
                 }
                 () = self.shutdown.halting() => return,
+                // the next turn looks at the connection
+                () = nudge.nudged() => {}
                 () = &mut draining, if !is_told => {
                     is_told = true;
                     connection.as_mut().graceful_shutdown();
@@ -238,6 +252,7 @@ struct Requests {
     router: Router,
     peer: PeerAddress,
     spoke: Arc<AtomicBool>,
+    nudge: Nudge,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
@@ -249,6 +264,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         self.spoke.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.nudge.clone());
         tower::Service::call(&mut self.router.clone(), request)
     }
 }
@@ -258,8 +274,27 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 struct Guarded {
     stream: TcpStream,
     halted: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_timeout: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
     _place: Option<OwnedSemaphorePermit>,
     _tracked: TaskTrackerToken,
+}
+
+impl Guarded {
+    /// Passes on what writing gave; a client that takes nothing for too long is cut off.
+    fn in_time(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if stalled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
 }
 
 impl AsyncRead for Guarded {
@@ -273,7 +308,8 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -289,7 +325,8 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
