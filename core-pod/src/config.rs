@@ -9,6 +9,7 @@ use shared::{
     events::kafka::KafkaConfig,
     gateway::{GatewayConfig, Target},
     http::{HttpConfig, limit::LimitConfig},
+    objects::ObjectConfig,
     redis::RedisConfig,
 };
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub mail: MailConfig,
     /// Its database.
     pub mail_database: DatabaseConfig,
+    /// Pictures and exports.
+    pub objects: ObjectConfig,
     /// Rate limits and session checks.
     pub redis: RedisConfig,
     /// How rate limits are scaled.
@@ -60,6 +63,7 @@ impl Config {
             user_database: DatabaseConfig::read(reader, "USER"),
             mail: MailConfig::read(reader, &http.cors_origins),
             mail_database: DatabaseConfig::read(reader, "MAIL"),
+            objects: ObjectConfig::read(reader),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),
             kafka: KafkaConfig::read(reader),

@@ -4,6 +4,7 @@
 
 pub mod auth;
 mod config;
+pub mod fault;
 pub mod gateway;
 pub mod mail;
 mod openapi;
@@ -20,6 +21,7 @@ use shared::{
     health::{self, Check, Health},
     http::{HttpConfig, Kit, kit::Admission, limit},
     lifecycle::Tasks,
+    objects::ObjectStore,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
     sources::Sources,
@@ -31,7 +33,7 @@ pub use config::Config;
 use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
-use user::{Business, User, UserState};
+use user::{Backends, Business, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -91,11 +93,10 @@ impl Pod for CorePod {
             )
             .service(
                 "user",
-                kits.user.wrap(
-                    user::router(&services.user)
-                        .merge(own_health("/api/v1/users/health", user))
-                        .merge(services.mail.development_router()),
-                ),
+                kits.user.front(kits.user_routes(
+                    &services.user,
+                    own_health("/api/v1/users/health", user).merge(services.mail.development_router()),
+                )),
             )
             .run(public.router, public.health)
             .await;
@@ -114,6 +115,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    uploads: Kit,
 }
 
 impl Kits {
@@ -122,8 +124,15 @@ impl Kits {
         let user = Kit::new("user-service", http, None).no_store();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
+            uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
         }
+    }
+
+    /// The routes of the user service, with others beside them.
+    fn user_routes(&self, state: &UserState, more: Router) -> Router {
+        let routes = self.user.routes(user::router(state).merge(more));
+        routes.merge(self.uploads.routes(user::uploads(state)))
     }
 }
 
@@ -201,17 +210,18 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let user = UserState::new(
-            config.user,
-            user_db.clone(),
-            redis.clone(),
-            limiter.clone(),
-            auth.authenticator(),
-            Accounts::new(auth.clone()),
-            config.cipher.clone(),
-            Business::new(&config.gateway, auth.signer())?,
-            sources.clone(),
-        );
+        let backends = Backends {
+            db: user_db.clone(),
+            redis: redis.clone(),
+            limiter: limiter.clone(),
+            authenticator: auth.authenticator(),
+            accounts: Accounts::new(auth.clone()),
+            cipher: config.cipher.clone(),
+            objects: ObjectStore::new(&config.objects),
+            business: Business::new(&config.gateway, auth.signer())?,
+            sources: sources.clone(),
+        };
+        let user = UserState::new(config.user, backends);
         let gateway = GatewayState::new(
             config.edge.clone(),
             redis.clone(),
@@ -238,11 +248,10 @@ impl Services {
         let kits = Kits::new(http);
         let (pages, headsets) = gateway::routers(&self.gateway);
         let kit = Kit::new("gateway", http, None);
-        let user = user::router(&self.user).merge(self.mail.development_router());
         let merged = kits
             .auth
             .routes(auth::router(&self.auth))
-            .merge(kits.user.routes(user))
+            .merge(kits.user_routes(&self.user, self.mail.development_router()))
             .merge(kit.routes(pages))
             .merge(kit.no_store().routes(headsets));
         kits.auth.front(merged)
@@ -272,6 +281,7 @@ impl Services {
         let kits = Kits::new(&config.http);
         let auth = kits.auth.with_admission(limit(rules.auth));
         let user = kits.user.with_admission(limit(rules.api));
+        let uploads = kits.uploads.with_admission(limit(rules.api));
         let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
         let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
         let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
@@ -283,6 +293,7 @@ impl Services {
         let local = auth
             .routes(auth::router(&self.auth))
             .merge(user.routes(user::router(&self.user).layer(hidden)))
+            .merge(uploads.routes(user::uploads(&self.user)))
             .merge(kit.routes(pages))
             .merge(kit.clone().no_store().routes(headsets))
             .merge(kit.routes(health::routes(health.clone())))
@@ -307,6 +318,11 @@ impl Services {
         auth::answer_requests(&self.auth).await
     }
 
+    /// Removes objects that nothing refers to any more, as the job of every minute does.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.user.sweep_objects().await
+    }
+
     /// Writes the entries of the log of accesses that wait, as its worker does.
     pub async fn flush_audit(&self) -> sqlx::Result<usize> {
         self.user.audit().flush(&self.user_db).await
@@ -317,6 +333,7 @@ impl Services {
         auth.extend(Check::redis(&self.redis));
         let mut user = vec![Check::postgres(&self.user_db, user::migrations())];
         user.extend(Check::redis(&self.redis));
+        user.push(self.user.objects_check());
         ServiceHealth {
             auth: Health::new("auth-service", VERSION, auth).in_process(CorePod::NAME, environment, tasks),
             user: Health::new("user-service", VERSION, user).in_process(CorePod::NAME, environment, tasks),

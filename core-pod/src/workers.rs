@@ -54,6 +54,8 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let user = services.user.clone();
+    tasks.supervise("object-sweep", move |shutdown| user.clone().keep_sweeping(shutdown));
     let (seen, db) = (services.auth.last_seen(), auth_db.clone());
     tasks.supervise("last-seen", move |shutdown| {
         auth::keep_noting(seen.clone(), db.clone(), shutdown)
@@ -64,10 +66,7 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         audit.clone().keep_writing(db.clone(), shutdown)
     });
 
-    let state = services.user.clone();
-    tasks.supervise("privacy-retention", move |shutdown| {
-        gdpr::retention::keep_forgetting(state.clone(), shutdown)
-    });
+    privacy(services, tasks);
 
     let (kafka, shutdown) = (config.kafka.clone(), tasks.shutdown().clone());
     tasks.spawn("topics", async move { keep_topics(&kafka, &shutdown).await });
@@ -94,6 +93,22 @@ fn relay<S: db::Service>(tasks: &Tasks, name: &'static str, db: &Db<S>, producer
     let (db, sources) = (db.clone(), services.sources.clone());
     tasks.supervise(name, move |shutdown| {
         Relay::new(db.clone(), producer.clone(), sources.clone()).run(shutdown)
+    });
+}
+
+/// Exports, erasures, and what is forgotten because its time is over.
+fn privacy(services: &Services, tasks: &Tasks) {
+    let state = services.user.clone();
+    tasks.supervise("privacy-exports", move |shutdown| {
+        gdpr::export::keep_exporting(state.clone(), shutdown)
+    });
+    let state = services.user.clone();
+    tasks.supervise("privacy-erasures", move |shutdown| {
+        gdpr::erasure::keep_erasing(state.clone(), shutdown)
+    });
+    let state = services.user.clone();
+    tasks.supervise("privacy-retention", move |shutdown| {
+        gdpr::retention::keep_forgetting(state.clone(), shutdown)
     });
 }
 

@@ -1,6 +1,6 @@
 //! The routes of the user service.
 //!
-//! contract: core §5.1 (GET /users/profile), §5.8
+//! contract: core §5.8, §1.10 (limits)
 
 use axum::{
     Json, Router,
@@ -12,7 +12,7 @@ use shared::{
     auth::AuthUser,
     http::{
         Query,
-        limit::{self, Subject},
+        limit::{self, LimitLayer, Rule, Subject},
     },
     id::NotificationId,
 };
@@ -21,13 +21,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     UserState,
-    model::{Filter, Notification, Page, Profile},
+    model::{Filter, Notification, Page},
     store,
 };
 
 fn documented() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(own_profile))
         .routes(routes!(list_notifications))
         .routes(routes!(unread_count))
         .routes(routes!(mark_all_read))
@@ -45,22 +44,33 @@ fn documented() -> OpenApiRouter<UserState> {
         .merge(super::realtime::routes())
 }
 
-/// All routes of the service.
+/// All routes of the service, but uploads.
 pub fn routes(state: &UserState) -> Router {
+    let checks = super::favorites::checks().route_layer(limited(state, state.config.checks));
+    let routes = documented()
+        .merge(checks)
+        .route_layer(limited(state, state.config.limit))
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
+    Router::from(routes.with_state(state.clone()))
+}
+
+/// Uploads, which take longer than other requests.
+pub fn uploads(state: &UserState) -> Router {
+    let routes = super::profile::uploads()
+        .route_layer(limited(state, state.config.limit))
+        .route_layer(super::audit::layer(state.audit.clone(), state.sources.clone()));
+    Router::from(routes.with_state(state.clone()))
+}
+
+fn limited(state: &UserState, rule: Rule) -> LimitLayer {
     let subject = Subject::Caller(state.authenticator.clone());
-    let limit = limit::layer(state.limiter.clone(), state.config.limit, subject);
-    let audit = super::audit::layer(state.audit.clone(), state.sources.clone());
-    Router::from(
-        documented()
-            .route_layer(limit)
-            .route_layer(audit)
-            .with_state(state.clone()),
-    )
+    limit::layer(state.limiter.clone(), rule, subject)
 }
 
 /// The description of all routes.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    let others = super::favorites::checks().merge(super::profile::uploads());
+    documented().merge(others).into_openapi()
 }
 
 /// The envelope of notifications.
@@ -73,25 +83,10 @@ pub struct Answer<T> {
 }
 
 impl<T> Answer<T> {
-    fn new(data: T) -> Json<Self> {
+    /// With this data.
+    pub fn new(data: T) -> Json<Self> {
         Json(Self { success: true, data })
     }
-}
-
-/// The caller's profile: a bare object, without an envelope.
-#[utoipa::path(
-    get, path = "/api/v1/users/profile", tag = "users",
-    responses(
-        (status = 200, description = "Profile, preferences, notifications, privacy and travel", body = Profile),
-        (status = 401, description = "Not signed in"),
-        (status = 404, description = "The account is gone"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-async fn own_profile(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Profile>, ApiError> {
-    let stored = store::find_profile(state.db.pool(), caller.user).await?;
-    let stored = stored.ok_or_else(|| ApiError::not_found("User not found").with_code("USER_NOT_FOUND"))?;
-    Ok(Json(stored.into()))
 }
 
 /// Which notifications to list. Everything is read as text: what is not understood is the default.

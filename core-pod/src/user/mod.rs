@@ -1,6 +1,6 @@
-//! The user service: settings, the profile as clients show it, and notifications.
+//! The user service: profile, settings and picture, favourites, history, and notifications.
 //!
-//! contract: core §5.1 (GET), §5.8 (list, unread, mark read), §7 (consumed events)
+//! contract: core §5.1-5.4, §5.6, §5.7, §5.8 (list, unread, mark read), §7 (consumed events)
 //!
 //! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
 //! `user.created`.
@@ -10,6 +10,7 @@ mod ai;
 pub mod audit;
 mod consumer;
 mod favorites;
+mod fields;
 pub mod gdpr;
 mod handlers;
 mod history;
@@ -22,13 +23,18 @@ mod profile;
 mod realtime;
 mod store;
 
+use std::time::Duration;
+
 use axum::{Router, extract::FromRef};
 use shared::{
     auth::Authenticator,
     config::Reader,
     crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
+    health::Check,
     http::limit::{RateLimiter, Rule},
+    lifecycle::Shutdown,
+    objects::ObjectStore,
     rate_limit_rule,
     redis::Redis,
     sources::Sources,
@@ -41,6 +47,7 @@ use crate::{
     auth::{StepUp, client::Accounts},
     mail::Mailer,
 };
+use profile::Pictures;
 
 /// The user service.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +68,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// Checks of one caller whether something is a favourite.
+    pub checks: Rule,
     /// The privacy area.
     pub gdpr: gdpr::GdprConfig,
 }
@@ -68,12 +77,36 @@ pub struct UserConfig {
 impl UserConfig {
     /// Reads the settings (core §1.10).
     pub fn read(reader: &mut Reader) -> Self {
-        let quarter = std::time::Duration::from_mins(15);
+        let (minute, quarter) = (Duration::from_mins(1), Duration::from_mins(15));
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            checks: rate_limit_rule!(reader, "FAVORITES_CHECK", Rule::new("favorites.check", 50, minute)),
             gdpr: gdpr::GdprConfig::read(reader),
         }
     }
+}
+
+/// What the service is given.
+#[derive(Debug)]
+pub struct Backends {
+    /// Its database.
+    pub db: Db<User>,
+    /// What is remembered for a while.
+    pub redis: Redis,
+    /// Counts requests.
+    pub limiter: RateLimiter,
+    /// Knows callers.
+    pub authenticator: Authenticator,
+    /// The accounts of the auth service.
+    pub accounts: Accounts,
+    /// Encrypts single fields.
+    pub cipher: Cipher,
+    /// Pictures and exports.
+    pub objects: ObjectStore,
+    /// What changes bookings and payments.
+    pub business: Business,
+    /// Clock and chance.
+    pub sources: Sources,
 }
 
 /// What the handlers work with. Cheap to clone.
@@ -84,6 +117,8 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    objects: ObjectStore,
+    pictures: Pictures,
     accounts: Accounts,
     mailer: Mailer,
     cipher: Cipher,
@@ -93,19 +128,22 @@ pub struct UserState {
 }
 
 impl UserState {
-    /// The service over its database.
-    pub fn new(
-        config: UserConfig,
-        db: Db<User>,
-        redis: Redis,
-        limiter: RateLimiter,
-        authenticator: Authenticator,
-        accounts: Accounts,
-        cipher: Cipher,
-        business: Business,
-        sources: Sources,
-    ) -> Self {
+    /// The service over what it works with.
+    pub fn new(config: UserConfig, backends: Backends) -> Self {
+        let Backends {
+            db,
+            redis,
+            limiter,
+            authenticator,
+            accounts,
+            cipher,
+            objects,
+            business,
+            sources,
+        } = backends;
         Self {
+            pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
+            objects,
             db,
             redis,
             sources,
@@ -118,6 +156,21 @@ impl UserState {
             config,
             audit: audit::Audit::default(),
         }
+    }
+
+    /// Whether object storage can be reached, for health.
+    pub fn objects_check(&self) -> Check {
+        self.pictures.check()
+    }
+
+    /// Removes objects that nothing refers to any more; says how many.
+    pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
+        self.pictures.sweep().await
+    }
+
+    /// The job around [`Self::sweep_objects`]: every minute until the process drains.
+    pub async fn keep_sweeping(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        self.pictures.keep_sweeping(shutdown).await
     }
 
     /// The queue of the log of accesses.
@@ -133,9 +186,14 @@ impl FromRef<UserState> for StepUp {
     }
 }
 
-/// The routes of the service.
+/// The routes of the service, but uploads.
 pub fn router(state: &UserState) -> Router {
     handlers::routes(state)
+}
+
+/// Uploads, which take longer than other requests (experience c.3).
+pub fn uploads(state: &UserState) -> Router {
+    handlers::uploads(state)
 }
 
 /// Their description.

@@ -600,3 +600,28 @@ async fn what_administrators_read_and_change_is_in_the_log(pool: PgPool) {
         ]
     );
 }
+
+#[sqlx::test(migrations = false)]
+async fn a_deleted_account_is_erased_at_once_and_its_purchases_stay_without_it(pool: PgPool) {
+    let app = AdminApp::start(pool).await;
+    let ada = app.app.register("ada@example.com").await;
+    let path = format!("/users/{}", ada.id);
+    let own = app.call(Method::DELETE, &format!("/users/{}", app.grace.id)).send().await;
+    own.refused(400, "VALIDATION");
+    assert_eq!(own.body["message"], "Cannot delete your own account");
+
+    let reply = app.call(Method::DELETE, &path).json(&json!({ "reason": "asked by letter" })).send().await;
+    assert_eq!((reply.status.as_u16(), &reply.body["data"]), (200, &json!({ "id": ada.id })), "{}", reply.body);
+    app.app.profile(&ada.token).await.refused(401, "USER_INACTIVE");
+    app.get(&path).await.refused(404, "USER_NOT_FOUND");
+    let told = app.app.events("users").await;
+    let gone: Vec<&Value> = told
+        .iter()
+        .filter(|(topic, _)| topic == "user.deleted")
+        .map(|(_, envelope)| &envelope["payload"]["userId"])
+        .collect();
+    assert_eq!(gone, [&json!(ada.id)]);
+    assert_eq!(app.app.count("select count(*) from users.erasure_log").await, 1);
+    app.call(Method::DELETE, &path).send().await.refused(404, "USER_NOT_FOUND");
+    app.call(Method::DELETE, "/users/x").send().await.refused(404, "USER_NOT_FOUND");
+}

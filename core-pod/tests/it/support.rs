@@ -57,10 +57,18 @@ impl TestApp {
 
     /// The same with this Redis.
     pub fn over(pool: PgPool, settings: &[(&str, &str)], redis: Redis) -> Self {
-        let database = ("DATABASE_URL", "postgres://test@localhost/test");
+        // no test reaches an object store unless it starts one and says where it is
+        let defaults = [
+            ("DATABASE_URL", "postgres://test@localhost/test"),
+            ("S3_ENDPOINT", "http://127.0.0.1:9"),
+            ("S3_ACCESS_KEY", "access"),
+            ("S3_SECRET_KEY", "secret"),
+        ];
+        let given: Vec<_> = settings.iter().map(|(name, _)| *name).collect();
+        let missing = defaults.iter().filter(|(name, _)| !given.contains(name));
         let settings = settings
             .iter()
-            .chain([&database])
+            .chain(missing)
             .map(|(name, value)| ((*name).into(), (*value).into()));
         let mut reader = Reader::from_pairs(settings);
         let config = Config::read(&mut reader);
@@ -110,6 +118,14 @@ impl TestApp {
 
     pub fn post(&self, path: &str) -> Call {
         self.call(Method::POST, path)
+    }
+
+    pub fn put(&self, path: &str) -> Call {
+        self.call(Method::PUT, path)
+    }
+
+    pub fn delete(&self, path: &str) -> Call {
+        self.call(Method::DELETE, path)
     }
 
     pub fn patch(&self, path: &str) -> Call {
@@ -241,6 +257,12 @@ impl Call {
         (parts.status, parts.headers, bytes.to_vec())
     }
 
+    /// The body alone; an error where it breaks off.
+    pub async fn try_bytes(self) -> Result<axum::body::Bytes, axum::Error> {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        Ok(response.into_body().collect().await?.to_bytes())
+    }
+
     pub async fn send(self) -> Reply {
         let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let response = self.router.oneshot(self.request).await.unwrap();
@@ -253,6 +275,7 @@ impl Call {
             headers: parts.headers,
             body,
             text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 }
@@ -262,8 +285,10 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// As JSON; null if it is none.
+    /// The body as JSON, null if it is none.
     pub body: Value,
+    /// The body as it came.
+    pub bytes: axum::body::Bytes,
     pub text: String,
 }
 

@@ -52,6 +52,15 @@ impl Username {
         Ok(Self(name))
     }
 
+    /// A name as profiles show it, which is kept as the user name: 1 to 100 characters (core §5.1).
+    pub fn shown(raw: &str) -> Result<Self, &'static str> {
+        let name = clean(raw).ok_or("must not contain < > or control characters")?;
+        if !(1..=100).contains(&name.chars().count()) {
+            return Err("must be between 1 and 100 characters");
+        }
+        Ok(Self(name))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -116,5 +125,9 @@ mod tests {
         assert!(Username::parse("ab").is_err());
         assert!(Username::parse("ada").is_ok());
         assert!(Username::parse(&"a".repeat(31)).is_err());
+        assert!(Username::shown("a").is_ok() && Username::shown(&"a".repeat(100)).is_ok());
+        for bad in ["", " ", "<b>", &"a".repeat(101), &"a".repeat(10_000)] {
+            assert!(Username::shown(bad).is_err());
+        }
     }
 }

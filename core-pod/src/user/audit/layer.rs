@@ -94,7 +94,7 @@ where
                 target,
                 method: parts.method.clone(),
                 endpoint: plain(parts.uri.path()),
-                ids: path_ids(parts.extract::<RawPathParams>().await.ok()),
+                ids: path_ids(parts.extract::<RawPathParams>().await.ok().as_ref()),
                 origin: parts.extract::<Origin>().await.ok(),
             };
             parts.extensions.insert(slot.clone());
@@ -124,9 +124,9 @@ struct Ids {
     last: Option<String>,
 }
 
-fn path_ids(params: Option<RawPathParams>) -> Ids {
+fn path_ids(params: Option<&RawPathParams>) -> Ids {
     let mut ids = Ids::default();
-    for (name, value) in params.iter().flatten() {
+    for (name, value) in params.into_iter().flatten() {
         if matches!(name, "userId" | "user_id") {
             ids.user = Some(plain(value));
         }

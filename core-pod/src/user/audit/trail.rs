@@ -48,7 +48,7 @@ impl Trail {
     }
 
     /// Which resource it is, where the path does not say: one that was just made.
-    pub fn resource(&self, id: impl ToString) {
+    pub fn resource(&self, id: &impl ToString) {
         let id = plain(&id.to_string());
         self.note(|notes| notes.resource_id = Some(id));
     }

@@ -13,6 +13,7 @@ use shared::{
 use super::model::{Consent, GdprRequest, RequestId};
 use crate::user::User;
 
+#[expect(clippy::struct_excessive_bools, reason = "the names of the contract")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ConsentUpdated<'a> {
@@ -47,6 +48,25 @@ struct DeletionRequested<'a> {
     reason: Option<&'a str>,
     #[serde(with = "iso")]
     requested_at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UserDeleted {
+    user_id: UserId,
+    #[serde(with = "iso")]
+    deleted_at: DateTime<Utc>,
+    reason: &'static str,
+}
+
+/// `user.deleted`: every consumer erases what it has.
+pub fn user_deleted(sources: &Sources, user: UserId, reason: &'static str) -> NewEvent {
+    let payload = UserDeleted {
+        user_id: user,
+        deleted_at: sources.now(),
+        reason,
+    };
+    NewEvent::new::<User>(sources, Topic::UserDeleted, user, &payload)
 }
 
 /// `user.consent.updated`.

@@ -5,7 +5,10 @@
 //! Others ask [`consent::allows`] before they use a traveller's data, and note statistics by [`consent::track`].
 
 pub mod consent;
+pub mod data;
+pub mod erasure;
 mod events;
+pub mod export;
 mod handlers;
 mod model;
 mod requests;

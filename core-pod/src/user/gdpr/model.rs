@@ -42,6 +42,7 @@ pub enum Purpose {
 }
 
 /// What a traveller allows.
+#[expect(clippy::struct_excessive_bools, reason = "the names of the contract")]
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Consent {
@@ -59,6 +60,7 @@ pub struct Consent {
 }
 
 /// One decision, in full.
+#[expect(clippy::struct_excessive_bools, reason = "the names of the contract")]
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsentRecord {
@@ -225,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    fn change(body: Value) -> Result<ConsentChange, String> {
+    fn change(body: &Value) -> Result<ConsentChange, String> {
         ConsentChange::read(body.as_object().unwrap())
             .map_err(|error| error.body()["message"].as_str().unwrap().to_owned())
     }
@@ -236,14 +238,14 @@ mod tests {
             analytics: Some(true),
             ..ConsentChange::default()
         };
-        assert_eq!(change(json!({ "analytics": true, "functional": false })), Ok(given));
+        assert_eq!(change(&json!({ "analytics": true, "functional": false })), Ok(given));
         for wrong in [json!("true"), json!(1), json!(null), json!([])] {
-            let message = change(json!({ "analytics": true, "marketing": wrong })).unwrap_err();
+            let message = change(&json!({ "analytics": true, "marketing": wrong })).unwrap_err();
             assert_eq!(message, "Marketing must be a boolean");
         }
         for nothing in [json!({}), json!({ "functional": false }), json!({ "other": 1 })] {
             assert_eq!(
-                change(nothing).unwrap_err(),
+                change(&nothing).unwrap_err(),
                 "At least one consent field must be provided"
             );
         }

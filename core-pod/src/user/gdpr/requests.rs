@@ -5,13 +5,20 @@
 use axum::response::Response;
 use http::HeaderMap;
 use shared::{ApiError, auth::AuthUser, events::outbox, id::UserId};
+use sqlx::PgConnection;
 
 use super::{
     events,
     model::{GdprRequest, RequestId, RequestStatus, RequestType},
-    store::requests::{self as store, NewRequest},
+    store::{
+        erasures,
+        requests::{self as store, NewRequest},
+    },
 };
-use crate::user::{User, UserState};
+use crate::{
+    mail::{Letter, NewMail},
+    user::{User, UserState},
+};
 
 /// Between finding that there is an open deletion and reading it, it may be taken back.
 const TRIES: usize = 5;
@@ -54,6 +61,7 @@ pub async fn ask_for_deletion(state: &UserState, user: UserId, reason: Option<&s
         };
         let mut tx = state.db.begin().await?;
         if let Some(request) = store::insert(&mut tx, &new).await? {
+            write_to(&mut tx, state, &request).await?;
             outbox::append::<User>(&mut tx, &[events::deletion_requested(&state.sources, &request)]).await?;
             tx.commit().await?;
             return Ok(request);
@@ -63,6 +71,19 @@ pub async fn ask_for_deletion(state: &UserState, user: UserId, reason: Option<&s
         }
     }
     Err(not_stored())
+}
+
+/// Tells the traveller when the account will be deleted: also whoever did not ask for it.
+async fn write_to(conn: &mut PgConnection, state: &UserState, request: &GdprRequest) -> Result<(), ApiError> {
+    let addressee = erasures::find_addressee(conn, request.user_id).await?;
+    if let (Some(addressee), Some(at)) = (addressee, request.execute_after) {
+        let letter = Letter::DeletionScheduled { at };
+        let mail = NewMail::new(format!("gdpr.deletion:{}", request.id), addressee.email, letter)
+            .for_user(request.user_id)
+            .greeting(addressee.first_name.as_deref());
+        state.mailer.enqueue(conn, &mail).await?;
+    }
+    Ok(())
 }
 
 /// Records a request that a person will work on.

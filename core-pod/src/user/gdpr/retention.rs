@@ -9,10 +9,17 @@ use chrono::TimeDelta;
 use shared::lifecycle::Shutdown;
 use sqlx::AssertSqlSafe;
 
+use super::store::exports;
 use crate::user::{UserState, audit};
 
 const EVERY: Duration = Duration::from_hours(1);
 const BATCH: i64 = 1_000;
+/// Exports that are removed between two looks at the table.
+const EXPORTS: i64 = 100;
+/// What travellers did: searches and views.
+const HISTORY: TimeDelta = TimeDelta::days(2 * 365);
+/// What a traveller reads of an export that could not be made; why is in our log.
+const GIVEN_UP: &str = "The export could not be prepared in time. Please request a new one.";
 /// The log of accesses.
 const ACCESS_LOG: TimeDelta = TimeDelta::days(3 * 365 + 1);
 /// Where somebody was when they decided something.
@@ -41,13 +48,30 @@ pub struct Forgotten {
     pub accesses: u64,
     /// Addresses.
     pub addresses: u64,
+    /// Exports that can no longer be downloaded.
+    pub exports: u64,
+    /// Exports that could not be made in time.
+    pub given_up: u64,
+    /// What travellers did.
+    pub history: u64,
 }
 
 /// Forgets everything whose time is over.
 pub async fn run(state: &UserState) -> anyhow::Result<Forgotten> {
     let now = state.sources.now();
-    let mut forgotten = Forgotten::default();
+    let mut forgotten = Forgotten {
+        given_up: exports::reject_overdue(state.db.pool(), now, GIVEN_UP).await?,
+        exports: remove_exports(state).await?,
+        ..Forgotten::default()
+    };
     let mut conn = state.db.acquire().await?;
+    loop {
+        let purged = exports::purge_history(&mut conn, now - HISTORY, BATCH).await?;
+        forgotten.history += purged;
+        if purged == 0 {
+            break;
+        }
+    }
     loop {
         let purged = audit::purge(&mut conn, now - ACCESS_LOG, BATCH).await?;
         forgotten.accesses += purged;
@@ -78,6 +102,23 @@ pub async fn run(state: &UserState) -> anyhow::Result<Forgotten> {
         }
     }
     Ok(forgotten)
+}
+
+/// Removes exports from object storage; the row keeps telling that there was one. An object whose row was not updated is
+/// removed again, which does no harm.
+async fn remove_exports(state: &UserState) -> anyhow::Result<u64> {
+    let mut removed = 0;
+    loop {
+        let expired = exports::list_expired(state.db.pool(), state.sources.now(), EXPORTS).await?;
+        if expired.is_empty() {
+            return Ok(removed);
+        }
+        for (id, object) in expired {
+            state.objects.delete(&object).await?;
+            exports::forget_object(state.db.pool(), id).await?;
+            removed += 1;
+        }
+    }
 }
 
 /// The job around [`run`]: once an hour until the process drains.

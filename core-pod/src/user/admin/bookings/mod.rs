@@ -4,6 +4,7 @@
 
 mod change;
 mod handlers;
+mod letter;
 mod model;
 mod store;
 
@@ -21,4 +22,5 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(change::put_status))
         .routes(routes!(change::put_cancel))
         .routes(routes!(change::put_modify))
+        .routes(routes!(letter::resend))
 }

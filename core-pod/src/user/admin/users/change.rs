@@ -310,6 +310,37 @@ pub async fn put_unlock(_: Admin, State(state): State<UserState>, Path(id): Path
     Ok(Answer::of(Id { id: user }))
 }
 
+/// Erases an account at once: bookings and payments stay under a pseudonym.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/users/{id}", tag = "admin", request_body = Reason,
+    params(("id" = String, Path, description = "the account")),
+    responses(
+        (status = 200, description = "It is gone, or will be within moments", body = Answer<Id>),
+        (status = 400, description = "`Cannot delete your own account`"),
+        (status = 401, description = "Not signed in"),
+        (status = 403, description = "Not an administrator, or `REAUTH_REQUIRED`"),
+        (status = 404, description = "There is no such account"),
+        (status = 409, description = "`LAST_ADMIN`"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete(
+    Admin(admin): Admin,
+    State(state): State<UserState>,
+    Path(id): Path<String>,
+    trail: Trail,
+    Body(body): Body<Reason>,
+) -> Reply<Id> {
+    let (user, reason) = (user_id(&id)?, body.text()?);
+    if user == admin.user {
+        return Err(ApiError::bad_request("Cannot delete your own account"));
+    }
+    state.accounts.step_up().require_recent(&admin).await?;
+    crate::user::gdpr::erasure::start_now(&state, user, admin.user, reason).await?;
+    trail.because(reason.unwrap_or_default());
+    Ok(Answer::of(Id { id: user }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
         .routes(routes!(handlers::list))
         .routes(routes!(export::export))
-        .routes(routes!(handlers::detail, change::put))
+        .routes(routes!(handlers::detail, change::put, change::delete))
         .routes(routes!(activity::list))
         .routes(routes!(change::put_suspend, change::post_suspend))
         .routes(routes!(change::put_reactivate, change::post_reactivate))

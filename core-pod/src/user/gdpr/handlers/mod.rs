@@ -3,6 +3,7 @@
 //! contract: core §5.11, §1.4
 
 mod consent;
+mod download;
 mod policy;
 mod requests;
 
@@ -29,9 +30,11 @@ pub fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(consent::history))
         .routes(routes!(requests::export))
         .routes(routes!(requests::export_alias))
+        .routes(routes!(download::download))
         .routes(routes!(requests::delete))
         .routes(routes!(requests::delete_alias))
         .routes(routes!(requests::delete_account))
+        .routes(routes!(requests::delete_profile))
         .routes(routes!(requests::create))
         .routes(routes!(requests::list))
         .routes(routes!(requests::find, requests::cancel))

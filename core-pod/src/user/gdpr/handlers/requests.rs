@@ -16,6 +16,7 @@ use super::PrivacyAnswer;
 use crate::user::{
     UserState,
     gdpr::{
+        export,
         model::{GdprRequest, RequestType, read_reason},
         requests::{
             allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
@@ -75,6 +76,7 @@ pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> R
 async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) -> Result<Response, ApiError> {
     let left = allowance(state, caller).await?;
     let request = ask_for_export(state, caller.user, reason).await?;
+    export::inline(state, request.id).await;
     let answer = PrivacyAnswer::done("Data export request created", request);
     Ok(with_allowance(left, (StatusCode::CREATED, answer)))
 }
@@ -134,6 +136,27 @@ pub async fn delete_account(
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
     deleted(&state, &caller, &body).await
+}
+
+/// The same under the path of the profile, answered with 200 (core §5.3).
+#[utoipa::path(
+    delete, path = "/api/v1/users/profile", tag = "gdpr", request_body = Why,
+    responses(
+        (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
+        (status = 400, description = "The reason is not a text"),
+        (status = 401, description = "Not signed in"),
+        (status = 429, description = "Too many requests today"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete_profile(
+    caller: AuthUser,
+    State(state): State<UserState>,
+    Body(body): Fields,
+) -> Result<Response, ApiError> {
+    let mut response = deleted(&state, &caller, &body).await?;
+    *response.status_mut() = StatusCode::OK;
+    Ok(response)
 }
 
 async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>) -> Result<Response, ApiError> {

@@ -3,5 +3,7 @@
 //! contract: core §11
 
 pub mod consent;
+pub mod erasures;
+pub mod exports;
 pub mod policy;
 pub mod requests;
