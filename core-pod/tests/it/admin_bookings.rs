@@ -402,14 +402,25 @@ async fn without_the_business_pod_nothing_is_changed_and_reading_goes_on(pool: P
 async fn a_mail_is_sent_again_where_there_is_one(pool: PgPool) {
     let app = AdminApp::start(pool).await;
     let [first, second, third, fourth] = several(&app).await;
-    let resend = async |id: &str| app.call(Method::POST, &format!("/bookings/{id}/resend-email")).send().await;
+    let resend = async |id: &str| {
+        app.call(Method::POST, &format!("/bookings/{id}/resend-email"))
+            .send()
+            .await
+    };
     let reply = resend(&first).await;
-    assert_eq!((reply.status.as_u16(), &reply.body["data"]), (200, &json!({ "success": true })), "{}", reply.body);
+    assert_eq!(
+        (reply.status.as_u16(), &reply.body["data"]),
+        (200, &json!({ "success": true })),
+        "{}",
+        reply.body
+    );
+    app.app.advance(1);
     assert_eq!(resend(&fourth).await.status, 200);
-    let letters: Vec<String> = sqlx::query_scalar("select template from mail.messages where template like 'booking%' order by created_at, id")
-        .fetch_all(&app.app.pool)
-        .await
-        .unwrap();
+    let letters: Vec<String> =
+        sqlx::query_scalar("select template from mail.messages where template like 'booking%' order by created_at, id")
+            .fetch_all(&app.app.pool)
+            .await
+            .unwrap();
     assert_eq!(letters, ["booking-confirmed", "booking-cancelled"]);
     resend(&second).await.refused(409, "NO_LETTER");
     resend(&third).await.refused(409, "NO_RECIPIENT");
@@ -420,10 +431,24 @@ async fn a_mail_is_sent_again_where_there_is_one(pool: PgPool) {
 async fn without_a_mail_service_the_missing_setting_is_named(pool: PgPool) {
     let app = AdminApp::with(pool, &PRODUCTION).await;
     let [first, ..] = several(&app).await;
-    let reply = app.call(Method::POST, &format!("/bookings/{first}/resend-email")).send().await;
+    let reply = app
+        .call(Method::POST, &format!("/bookings/{first}/resend-email"))
+        .send()
+        .await;
     reply.refused(503, "MAIL_NOT_CONFIGURED");
     assert!(reply.body["message"].as_str().unwrap().contains("SENDGRID_API_KEY"));
 }
 
 /// Production sends no mail unless it is told how.
-const PRODUCTION: [(&str, &str); 1] = [("APP_ENV", "production")];
+const PRODUCTION: [(&str, &str); 10] = [
+    ("APP_ENV", "production"),
+    ("JWT_SIGNING_KEY", "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI"),
+    ("SERVICE_CLIENTS", "business-pod=a-secret-that-is-long-enough"),
+    ("DATA_ENCRYPTION_KEY", "Q0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0M="),
+    ("CORS_ORIGIN", "https://dreamscape.example"),
+    ("REDIS_ENABLED", "false"),
+    ("KAFKA_BROKERS", "127.0.0.1:9"),
+    ("S3_ENDPOINT", "http://127.0.0.1:9"),
+    ("S3_ACCESS_KEY", "test-access-key"),
+    ("S3_SECRET_KEY", "test-secret-key-0"),
+];

@@ -34,6 +34,7 @@ async fn two_weeks(app: &AdminApp) {
     }
     app.searches(&ada.id, 9, now).await;
     app.searches(&ada.id, 2, before).await;
+    app.app.advance(1);
     for payment in [
         Payment {
             number: 1,

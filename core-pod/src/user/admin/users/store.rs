@@ -80,13 +80,21 @@ const FROM: &str = " from auth.accounts as account where true";
 fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(search) = &filter.search {
         // all of them at once decides by the index, each of them that no text runs across two
-        sql.push(" and account.search_text like ").push_bind(search.clone());
-        sql.push(" and (lower(account.email) like ").push_bind(search.clone());
-        sql.push(" or lower(account.username) like ").push_bind(search.clone());
-        sql.push(" or lower(account.first_name) like ")
+        sql.push(" and account.search_text like lower(")
             .push_bind(search.clone());
-        sql.push(" or lower(account.last_name) like ").push_bind(search.clone());
-        sql.push(")");
+        for (before, column) in [
+            (") and (", "email"),
+            (" or ", "username"),
+            (" or ", "first_name"),
+            (" or ", "last_name"),
+        ] {
+            sql.push(before)
+                .push("lower(account.")
+                .push(column)
+                .push(") like lower(");
+            sql.push_bind(search.clone());
+            sql.push(if column == "last_name" { "))" } else { ")" });
+        }
     }
     if let Some(role) = filter.role {
         sql.push(" and account.role = ").push_bind(role);
