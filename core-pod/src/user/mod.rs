@@ -43,6 +43,7 @@ use shared::{
     sources::Sources,
 };
 
+pub use admin::Business;
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
 #[cfg(feature = "fuzzing")]
@@ -114,6 +115,8 @@ pub struct BackEnds {
     pub objects: ObjectStore,
     /// The allow-list of the CORS policy.
     pub origins: Vec<String>,
+    /// What changes bookings and payments.
+    pub business: Business,
     /// Clock and chance.
     pub sources: Sources,
 }
@@ -133,6 +136,7 @@ pub struct UserState {
     accounts: Accounts,
     mailer: Mailer,
     cipher: Cipher,
+    business: Business,
     config: UserConfig,
     audit: audit::Audit,
 }
@@ -149,6 +153,7 @@ impl UserState {
             cipher,
             objects,
             origins,
+            business,
             sources,
         } = back_ends;
         let notifications = Notifications::new(sources.clone());
@@ -167,6 +172,7 @@ impl UserState {
             mailer: accounts.mailer(),
             accounts,
             cipher,
+            business,
             config,
             audit: audit::Audit::default(),
         }
