@@ -44,9 +44,9 @@ use shared::{
 
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
-pub use realtime::{Realtime, RealtimeConfig};
 #[cfg(feature = "fuzzing")]
 pub(crate) use profile::take_upload;
+pub use realtime::{Realtime, RealtimeConfig};
 
 use crate::{
     auth::{StepUp, client::Accounts},

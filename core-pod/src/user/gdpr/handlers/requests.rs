@@ -13,15 +13,18 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::PrivacyAnswer;
-use crate::user::{
-    UserState,
-    gdpr::{
-        export,
-        model::{GdprRequest, RequestType, read_reason},
-        requests::{
-            allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
+use crate::{
+    auth::RecentlyAuthenticated,
+    user::{
+        UserState,
+        gdpr::{
+            export,
+            model::{GdprRequest, RequestType, read_reason},
+            requests::{
+                allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
+            },
+            store,
         },
-        store,
     },
 };
 
@@ -51,11 +54,15 @@ pub struct Wish {
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
+pub async fn export(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    State(state): State<UserState>,
+) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
@@ -65,11 +72,15 @@ pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
+pub async fn export_alias(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    State(state): State<UserState>,
+) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
@@ -88,12 +99,13 @@ async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) ->
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -107,12 +119,13 @@ pub async fn delete(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_alias(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -126,12 +139,13 @@ pub async fn delete_alias(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_account(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -145,12 +159,35 @@ pub async fn delete_account(
         (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_profile(
     caller: AuthUser,
+    State(state): State<UserState>,
+    Body(body): Fields,
+) -> Result<Response, ApiError> {
+    let mut response = deleted(&state, &caller, &body).await?;
+    *response.status_mut() = StatusCode::OK;
+    Ok(response)
+}
+
+/// The same under the account's own address (core §5.3); not a creation, so 200.
+#[utoipa::path(
+    delete, path = "/api/v1/users/profile", tag = "gdpr", request_body = Why,
+    responses(
+        (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
+        (status = 400, description = "The reason is not a text"),
+        (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 429, description = "Too many requests today"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete_profile(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -174,12 +211,13 @@ async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>
         (status = 201, description = "The request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "There is no such type, or the reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn create(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
