@@ -10,20 +10,20 @@
 )]
 
 mod accounts;
-mod ai_integration;
-mod audit;
-mod avatar;
-mod conformance;
-mod consumers;
-mod devices;
 mod admin_bookings;
 mod admin_dashboard;
 mod admin_payments;
 mod admin_support;
 mod admin_users;
+mod ai_integration;
+mod audit;
 mod audit;
 mod avatar;
+mod avatar;
 mod conformance;
+mod conformance;
+mod consumers;
+mod devices;
 mod erasure;
 mod events;
 mod exports;

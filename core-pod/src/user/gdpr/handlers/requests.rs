@@ -13,15 +13,18 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::PrivacyAnswer;
-use crate::user::{
-    UserState,
-    gdpr::{
-        export,
-        model::{GdprRequest, RequestType, read_reason},
-        requests::{
-            allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
+use crate::{
+    auth::RecentlyAuthenticated,
+    user::{
+        UserState,
+        gdpr::{
+            export,
+            model::{GdprRequest, RequestType, read_reason},
+            requests::{
+                allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
+            },
+            store,
         },
-        store,
     },
 };
 
@@ -51,12 +54,15 @@ pub struct Wish {
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
+pub async fn export(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    State(state): State<UserState>,
+) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
@@ -66,17 +72,19 @@ pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
+pub async fn export_alias(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    State(state): State<UserState>,
+) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
 async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) -> Result<Response, ApiError> {
-    state.accounts.step_up().require_recent(caller).await?;
     let left = allowance(state, caller).await?;
     let request = ask_for_export(state, caller.user, reason).await?;
     export::inline(state, request.id).await;
@@ -91,13 +99,13 @@ async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) ->
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -111,13 +119,13 @@ pub async fn delete(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_alias(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -131,13 +139,13 @@ pub async fn delete_alias(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_account(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -151,6 +159,7 @@ pub async fn delete_account(
         (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -165,9 +174,30 @@ pub async fn delete_profile(
     Ok(response)
 }
 
+/// The same under the account's own address (core §5.3); not a creation, so 200.
+#[utoipa::path(
+    delete, path = "/api/v1/users/profile", tag = "gdpr", request_body = Why,
+    responses(
+        (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
+        (status = 400, description = "The reason is not a text"),
+        (status = 401, description = "Not signed in"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 429, description = "Too many requests today"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete_profile(
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    State(state): State<UserState>,
+    Body(body): Fields,
+) -> Result<Response, ApiError> {
+    let mut response = deleted(&state, &caller, &body).await?;
+    *response.status_mut() = StatusCode::OK;
+    Ok(response)
+}
+
 async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>) -> Result<Response, ApiError> {
     let reason = read_reason(body)?;
-    state.accounts.step_up().require_recent(caller).await?;
     let left = allowance(state, caller).await?;
     let request = ask_for_deletion(state, caller.user, reason.as_deref()).await?;
     let answer = PrivacyAnswer::done("Data deletion request created", request);
@@ -181,13 +211,13 @@ async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>
         (status = 201, description = "The request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "There is no such type, or the reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn create(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
