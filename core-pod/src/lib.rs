@@ -115,6 +115,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    sockets: Kit,
     uploads: Kit,
 }
 
@@ -122,17 +123,26 @@ impl Kits {
     fn new(http: &HttpConfig) -> Self {
         let auth = Kit::new("auth-service", http, None).no_store().uncompressed();
         let user = Kit::new("user-service", http, None).no_store();
+        // a poll lasts until there is something to say, at most as long as a ping takes; it is not work in progress
+        let patient = HttpConfig {
+            max_in_flight: usize::MAX,
+            ..http.clone()
+        };
+        let sockets = Kit::new("realtime", &patient, None).no_store().uncompressed();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
             uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
+            sockets: sockets.with_timeout(Duration::from_mins(1)),
         }
     }
 
     /// The routes of the user service, with others beside them.
     fn user_routes(&self, state: &UserState, more: Router) -> Router {
         let routes = self.user.routes(user::router(state).merge(more));
-        routes.merge(self.uploads.routes(user::uploads(state)))
+        routes
+            .merge(self.uploads.routes(user::uploads(state)))
+            .merge(self.sockets.routes(user::socket_router(state)))
     }
 }
 
@@ -212,10 +222,12 @@ impl Services {
         )?;
         let back_ends = user::BackEnds {
             db: user_db.clone(),
+            redis: redis.clone(),
             limiter: limiter.clone(),
             authenticator: auth.authenticator(),
             accounts: Accounts::new(auth.clone()),
             cipher: config.cipher.clone(),
+            origins: config.http.cors_origins.clone(),
             objects: ObjectStore::new(&config.objects),
             sources: sources.clone(),
         };
@@ -280,6 +292,7 @@ impl Services {
         let auth = kits.auth.with_admission(limit(rules.auth));
         let user = kits.user.with_admission(limit(rules.api));
         let uploads = kits.uploads.with_admission(limit(rules.api));
+        let sockets = kits.sockets.with_admission(limit(rules.api));
         let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
         let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
         let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
@@ -292,6 +305,7 @@ impl Services {
             .routes(auth::router(&self.auth))
             .merge(user.routes(user::router(&self.user).layer(hidden)))
             .merge(uploads.routes(user::uploads(&self.user)))
+            .merge(sockets.routes(user::socket_router(&self.user)))
             .merge(kit.routes(pages))
             .merge(kit.clone().no_store().routes(headsets))
             .merge(kit.routes(health::routes(health.clone())))

@@ -10,9 +10,11 @@
 )]
 
 mod accounts;
+mod ai_integration;
 mod audit;
 mod avatar;
 mod conformance;
+mod consumers;
 mod erasure;
 mod events;
 mod exports;
@@ -23,16 +25,19 @@ mod history;
 mod hostile;
 mod hostile_sockets;
 mod identity;
+mod javascript;
 mod mail;
 mod mfa;
 mod notifications;
 mod oidc;
+mod onboarding;
 mod openapi;
 mod openid;
 mod passkeys;
 mod pods;
 mod privacy_world;
 mod profile;
+mod realtime;
 mod recovery;
 mod refresh;
 mod sessions;
@@ -40,4 +45,5 @@ mod smtp_peer;
 mod soft_key;
 mod step_up;
 mod support;
+mod told;
 mod vr;

@@ -141,6 +141,23 @@ impl TestApp {
         }
     }
 
+    /// A call on another listener than that of `router`.
+    pub fn on(&self, listener: &Router, method: Method, path: &str) -> Call {
+        let router = listener.clone();
+        Call {
+            router,
+            ..self.call(method, path)
+        }
+    }
+
+    /// The service token of a pod.
+    pub async fn service_token(&self, pod: &str) -> String {
+        let secret = shared::auth::config::DEVELOPMENT_CLIENT_SECRET;
+        let credentials = json!({ "clientId": pod, "clientSecret": secret });
+        let issued = self.post("/api/v1/auth/service-token").json(&credentials).send().await;
+        issued.body["data"]["accessToken"].as_str().unwrap().to_owned()
+    }
+
     /// Signs a traveller up.
     pub async fn register(&self, email: &str) -> Traveller {
         let body = json!({ "email": email, "password": PASSWORD, "firstName": "Ada", "lastName": "Lovelace" });

@@ -19,6 +19,7 @@ mod load;
 mod platform;
 mod report;
 mod scenario;
+mod sockets;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -82,6 +83,7 @@ async fn measure() -> anyhow::Result<()> {
     scenario::sign_ins(&platform, &plan, &mut report).await?;
     scenario::checkouts(&platform, &plan, &mut report).await?;
     platform.note_after_load(&mut report);
+    sockets::idle(&platform, &mut report).await?;
     report.judge();
     report.print();
     report.write(&plan.output)?;
