@@ -5,6 +5,8 @@
 pub mod auth;
 mod config;
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod mail;
 mod openapi;

@@ -49,6 +49,8 @@ pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
 pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};
+#[cfg(feature = "fuzzing")]
+pub(crate) use model::Email;
 pub use recovery::{EmailChange, RecoveryConfig, answer_requests, keep_answering};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};

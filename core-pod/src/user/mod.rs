@@ -45,6 +45,8 @@ use shared::{
 
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
+#[cfg(feature = "fuzzing")]
+pub(crate) use profile::take_upload;
 pub use realtime::{Realtime, RealtimeConfig};
 
 use crate::{

@@ -23,6 +23,7 @@ mod gateway;
 mod gdpr;
 mod history;
 mod hostile;
+mod hostile_profiles;
 mod hostile_sockets;
 mod identity;
 mod javascript;

@@ -304,6 +304,12 @@ async fn replace(state: &UserState, caller: &AuthUser, request: Request) -> Resu
     })
 }
 
+/// What an upload is taken for, for the fuzz target: the form, the part, the picture.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn take(request: Request) -> Result<(), ApiError> {
+    accept(read_part(request).await?).await.map(drop)
+}
+
 /// The bytes of the part `avatar`, never more than a picture may have; other parts are skipped unread.
 async fn read_part(request: Request) -> Result<Vec<u8>, ApiError> {
     let no_file = || ApiError::bad_request("No file uploaded");
