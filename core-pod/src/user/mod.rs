@@ -25,6 +25,7 @@ mod profile;
 mod realtime;
 mod store;
 mod unsubscribe;
+mod wording;
 
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ impl UserState {
             db,
             redis,
             sources,
-            authenticator,
+            authenticator: wording::in_our_words(authenticator),
             limiter,
             notifications,
             realtime,
