@@ -20,6 +20,7 @@ mod load;
 mod platform;
 mod report;
 mod scenario;
+mod sockets;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -84,6 +85,7 @@ async fn measure() -> anyhow::Result<()> {
     identity::measure(&platform, &traveller, &plan, &mut report).await?;
     scenario::checkouts(&platform, &plan, &mut report).await?;
     platform.note_after_load(&mut report);
+    sockets::idle(&platform, &mut report).await?;
     report.judge();
     report.print();
     report.write(&plan.output)?;

@@ -66,7 +66,7 @@ impl Travellers {
     }
 }
 
-async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> anyhow::Result<String> {
+pub async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> anyhow::Result<String> {
     let unique = shared::Sources::system().uuid_v4();
     let body = json!({ "email": format!("{name}.{unique}@example.com"), "password": PASSWORD, "firstName": "Bench" });
     let answer = http

@@ -28,8 +28,8 @@ use super::{
 };
 use crate::user::{
     User, UserState,
+    envelope::Answer,
     fields::{Change, Fields, Json as JsonKind, JsonBody, Problems},
-    handlers::Answer,
 };
 
 const LARGEST_PREFERENCES: usize = 16 * 1024;
