@@ -165,28 +165,6 @@ pub async fn delete_account(
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_profile(
-    caller: AuthUser,
-    State(state): State<UserState>,
-    Body(body): Fields,
-) -> Result<Response, ApiError> {
-    let mut response = deleted(&state, &caller, &body).await?;
-    *response.status_mut() = StatusCode::OK;
-    Ok(response)
-}
-
-/// The same under the account's own address (core §5.3); not a creation, so 200.
-#[utoipa::path(
-    delete, path = "/api/v1/users/profile", tag = "gdpr", request_body = Why,
-    responses(
-        (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
-        (status = 400, description = "The reason is not a text"),
-        (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-        (status = 429, description = "Too many requests today"),
-    ),
-    security(("bearer" = []), ("session_cookie" = [])),
-)]
-pub async fn delete_profile(
     RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Body(body): Fields,
