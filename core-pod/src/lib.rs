@@ -10,6 +10,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod mail;
 mod openapi;
+mod operate;
 pub mod user;
 mod workers;
 
@@ -77,6 +78,14 @@ impl Pod for CorePod {
 
     fn openapi() -> utoipa::openapi::OpenApi {
         openapi::document()
+    }
+
+    fn operator_commands() -> Vec<clap::Command> {
+        vec![operate::command()]
+    }
+
+    async fn operate(config: Config, matches: clap::ArgMatches) -> anyhow::Result<String> {
+        operate::run(&config, &matches).await
     }
 
     async fn serve(config: Config, listeners: Listeners, tasks: Tasks) -> anyhow::Result<()> {
@@ -340,6 +349,11 @@ impl Services {
     /// Writes the entries of the log of accesses that wait, as its worker does.
     pub async fn flush_audit(&self) -> sqlx::Result<usize> {
         self.user.audit().flush(&self.user_db).await
+    }
+
+    /// Writes down when sessions were used last, as the job does twice a minute.
+    pub async fn write_last_seen(&self) -> sqlx::Result<u64> {
+        self.auth.last_seen().write(&self.auth_db).await
     }
 
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {

@@ -56,6 +56,12 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
     });
 
+    let keys = services.auth.signing_keys();
+    tasks.supervise("signing-keys", move |shutdown| {
+        let keys = keys.clone();
+        async move { keys.keep_fresh(shutdown).await }
+    });
+
     let user = services.user.clone();
     tasks.supervise("object-sweep", move |shutdown| user.clone().keep_sweeping(shutdown));
     let (seen, db) = (services.auth.last_seen(), auth_db.clone());

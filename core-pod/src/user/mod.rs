@@ -24,6 +24,7 @@ mod origin;
 mod profile;
 mod realtime;
 mod store;
+mod wording;
 
 use std::time::Duration;
 
@@ -159,7 +160,7 @@ impl UserState {
             db,
             redis,
             sources,
-            authenticator,
+            authenticator: wording::in_our_words(authenticator),
             limiter,
             notifications,
             realtime,

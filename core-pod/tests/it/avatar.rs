@@ -609,3 +609,31 @@ async fn a_refusal_is_seen_while_a_large_body_is_still_being_sent(pool: PgPool) 
     }
     shutdown.halt();
 }
+
+#[sqlx::test(migrations = false)]
+async fn health_tells_of_object_storage_under_its_old_name(pool: PgPool) {
+    let world = World::start(pool.clone()).await;
+    let check = |report: &Reply| {
+        let checks = report.body["checks"].as_array().unwrap();
+        checks
+            .iter()
+            .find(|check| check["name"] == "Uploads Directory")
+            .cloned()
+            .unwrap()
+    };
+    let well = world.app.at_the_edge().get("/api/v1/users/health").send().await;
+    assert_eq!(
+        (well.status.as_u16(), &check(&well)["status"], &check(&well)["type"]),
+        (200, &json!("healthy"), &json!("filesystem"))
+    );
+    let away = TestApp::again(pool, &[])
+        .at_the_edge()
+        .get("/api/v1/users/health")
+        .send()
+        .await;
+    assert_eq!((away.status.as_u16(), &away.body["status"]), (206, &json!("degraded")));
+    assert!(
+        !away.body.to_string().contains("127.0.0.1"),
+        "nothing of the address leaves the pod"
+    );
+}

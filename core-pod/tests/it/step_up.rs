@@ -106,6 +106,43 @@ async fn another_address_needs_a_recent_proof_and_other_changes_do_not(pool: PgP
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_copy_and_the_deletion_of_all_data_need_a_recent_proof(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let plain = app.register("plain@example.com").await;
+    let Protected { traveller, secret, .. } = protect(&app, "ada@example.com").await;
+    let ask = |token: &str, path: &str, body: Value| {
+        let call = app.post(&format!("/api/v1/users/gdpr/{path}")).bearer(token);
+        call.json(&body).send()
+    };
+    let wishes = [
+        ("data-export", json!({})),
+        ("export", json!({})),
+        ("data-deletion", json!({})),
+        ("delete-account", json!({})),
+        ("request", json!({ "type": "DATA_EXPORT" })),
+        ("request", json!({ "type": "DATA_DELETION" })),
+    ];
+    app.advance(10 * 60);
+    for (path, body) in wishes.clone() {
+        ask(&traveller.token, path, body).await.refused(403, "REAUTH_REQUIRED");
+    }
+    app.call(http::Method::DELETE, "/api/v1/users/gdpr/account")
+        .bearer(&traveller.token)
+        .send()
+        .await
+        .refused(403, "REAUTH_REQUIRED");
+    let again = app.post("/api/v1/auth/reauthenticate").bearer(&traveller.token);
+    let again = again.json(&json!({ "code": code_at(&app, &secret, 0) })).send().await;
+    assert_eq!(again.status, 200);
+    for (path, body) in wishes {
+        for token in [&traveller.token, &plain.token] {
+            let reply = ask(token, path, body.clone()).await;
+            assert_eq!(reply.status, 201, "{path}: {}", reply.body);
+        }
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_switch_asks_every_account(pool: PgPool) {
     let app = TestApp::with(pool, &[("STEP_UP_ALWAYS", "true")]).await;
     let plain = app.register("plain@example.com").await;

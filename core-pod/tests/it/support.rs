@@ -23,6 +23,11 @@ use sqlx::PgPool;
 use tower::ServiceExt as _;
 
 pub const PASSWORD: &str = "Passw0rd!";
+/// Replicas of one platform sign with one key.
+pub const ONE_KEY: (&str, &str) = (
+    "JWT_KEYSET",
+    r#"[{"kid":"a","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","use":"sign"}]"#,
+);
 pub const OWN_ORIGIN: &str = "http://localhost:5173";
 
 /// The core pod over one test's database.
@@ -171,6 +176,16 @@ impl TestApp {
         let reply = self.try_login(email, PASSWORD).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
         Traveller::from(&reply)
+    }
+
+    /// Signs in, or up if there is no such account yet.
+    pub async fn login_or_register(&self, email: &str) -> Traveller {
+        let reply = self.try_login(email, PASSWORD).await;
+        if reply.status == 200 {
+            Traveller::from(&reply)
+        } else {
+            self.register(email).await
+        }
     }
 
     pub async fn try_login(&self, email: &str, password: &str) -> Reply {
