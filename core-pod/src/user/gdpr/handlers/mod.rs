@@ -35,7 +35,6 @@ pub fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(requests::delete_alias))
         .routes(routes!(requests::delete_account))
         .routes(routes!(requests::delete_profile))
-        .routes(routes!(requests::delete_profile))
         .routes(routes!(requests::create))
         .routes(routes!(requests::list))
         .routes(routes!(requests::find, requests::cancel))

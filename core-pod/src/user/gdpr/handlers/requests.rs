@@ -13,18 +13,15 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::PrivacyAnswer;
-use crate::{
-    auth::RecentlyAuthenticated,
-    user::{
-        UserState,
-        gdpr::{
-            export,
-            model::{GdprRequest, RequestType, read_reason},
-            requests::{
-                allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
-            },
-            store,
+use crate::user::{
+    UserState,
+    gdpr::{
+        export,
+        model::{GdprRequest, RequestType, read_reason},
+        requests::{
+            allowance, ask_a_person, ask_for_deletion, ask_for_export, cancel as take_back, owned, with_allowance,
         },
+        store,
     },
 };
 
@@ -54,15 +51,16 @@ pub struct Wish {
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
-    State(state): State<UserState>,
-) -> Result<Response, ApiError> {
+pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
@@ -72,15 +70,16 @@ pub async fn export(
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
-pub async fn export_alias(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
-    State(state): State<UserState>,
-) -> Result<Response, ApiError> {
+pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> Result<Response, ApiError> {
     exported(&state, &caller, None).await
 }
 
@@ -99,13 +98,17 @@ async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) ->
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    caller: AuthUser,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -119,13 +122,17 @@ pub async fn delete(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_alias(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    caller: AuthUser,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -139,13 +146,17 @@ pub async fn delete_alias(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_account(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    caller: AuthUser,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -159,13 +170,16 @@ pub async fn delete_account(
         (status = 200, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_profile(
+<<<<<<< HEAD
     RecentlyAuthenticated(caller): RecentlyAuthenticated,
+=======
+    caller: AuthUser,
+>>>>>>> privacy
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -189,13 +203,17 @@ async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>
         (status = 201, description = "The request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "There is no such type, or the reason is not a text"),
         (status = 401, description = "Not signed in"),
+<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+=======
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
+>>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn create(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    caller: AuthUser,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
