@@ -51,11 +51,7 @@ pub struct Wish {
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -70,11 +66,7 @@ pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -98,11 +90,7 @@ async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) ->
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -122,11 +110,7 @@ pub async fn delete(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -146,11 +130,7 @@ pub async fn delete_alias(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -175,11 +155,7 @@ pub async fn delete_account(
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_profile(
-<<<<<<< HEAD
     RecentlyAuthenticated(caller): RecentlyAuthenticated,
-=======
-    caller: AuthUser,
->>>>>>> privacy
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -203,11 +179,7 @@ async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>
         (status = 201, description = "The request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "There is no such type, or the reason is not a text"),
         (status = 401, description = "Not signed in"),
-<<<<<<< HEAD
         (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
-=======
-        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
->>>>>>> privacy
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
