@@ -3,11 +3,11 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dreamscape/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench demo setup fmt lint check prepare openapi docs clean
+.PHONY: help run test bench demo setup fmt lint check prepare openapi docs conformance fuzz schemathesis clean
 
 help: ## What there is to type
 	@printf 'DreamScape Big Pods\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nBuild output goes to %s\n' '$(CARGO_TARGET_DIR)'
 
 run: ## Run the whole platform with nothing configured (Ctrl-C stops it)
@@ -41,6 +41,18 @@ prepare: ## Regenerate the committed query metadata (.sqlx) after changing SQL o
 
 openapi: ## Regenerate docs/openapi and docs/configuration.md
 	@scripts/generate.sh
+
+conformance: ## Regenerate docs/conformance/core.md from what the tests ask and are answered
+	@scripts/setup.sh test
+	@scripts/conformance/run.sh
+
+fuzz: ## Feed random input to the parsers of what comes from outside (FUZZ_SECONDS per target, 20)
+	@scripts/setup.sh run
+	@scripts/fuzz.sh
+
+schemathesis: ## Ask the running core pod everything its OpenAPI document allows, and some it does not
+	@scripts/setup.sh test
+	@scripts/schemathesis.sh
 
 clean: ## Remove the data of the embedded back ends
 	@rm -rf .dreamscape

@@ -2,6 +2,8 @@
 # Builds the pods for release and measures them. Settings: BENCH_SECONDS (5) per case, BENCH_CONNECTIONS (32), BENCH_OUTPUT.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# ten thousand sockets, twice: those of the pod and those of its clients
+ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}
 # Production builds: without the embedded back ends. The bench is built with them, so that both share their dependencies.
 built=$(scripts/cargo.sh build --release --no-default-features --message-format=json-render-diagnostics \

@@ -16,7 +16,7 @@ need python3 python3
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 if [ "$purpose" != run ]; then
     need redis-server redis-server
-    # the tests sign in with a real OpenID provider, which is a node program
+    # tests talk to a real OpenID provider and to the official Socket.IO client, which are node programs
     need node nodejs
     need npm npm
     [ "$purpose" != bench ] || need wrk wrk
@@ -40,18 +40,6 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-if [ "$purpose" = test ]; then
-    provider="$(dirname "$0")/ci/oidc-provider"
-    if ! cmp -s "$provider/package-lock.json" "$provider/node_modules/.installed-lock"; then
-        echo "installing the OpenID provider of the tests"
-        if npm ci --prefix "$provider" --ignore-scripts --no-audit --no-fund --silent; then
-            cp "$provider/package-lock.json" "$provider/node_modules/.installed-lock"
-        else
-            echo "SKIP: the OpenID provider could not be installed; sign-in with a real one is not tested" >&2
-        fi
-    fi
-fi
-
 if ! command -v cargo >/dev/null; then
     if ! command -v rustup >/dev/null; then
         echo "installing the Rust toolchain"
@@ -60,3 +48,6 @@ if ! command -v cargo >/dev/null; then
     fi
     echo "Rust was installed; if cargo is not found, open a new shell or run: . \"\$HOME/.cargo/env\""
 fi
+
+# The real JavaScript clients and servers that tests talk to.
+[ "$purpose" != test ] || "$(dirname "$0")/ci/npm.sh"

@@ -27,4 +27,13 @@ step "unit, database, HTTP, event and fault tests"
 KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
 export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
-exec scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
+CONFORMANCE_DIR=$(mktemp -d)
+export CONFORMANCE_DIR
+trap 'rm -rf "$CONFORMANCE_DIR"' EXIT
+scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
+
+step "every route of the contract was asked"
+python3 scripts/conformance/core.py "$CONFORMANCE_DIR" --check
+
+step "no request that the API's document allows, or does not, is answered with a failure"
+SCHEMATHESIS_SECONDS=${SCHEMATHESIS_SECONDS:-12} scripts/schemathesis.sh

@@ -5,9 +5,12 @@
 pub mod auth;
 mod config;
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod gateway;
 pub mod mail;
 mod openapi;
+mod operate;
 pub mod user;
 mod workers;
 
@@ -33,7 +36,7 @@ pub use config::Config;
 use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
-use user::{Backends, Business, User, UserState};
+use user::{Business, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,14 @@ impl Pod for CorePod {
         openapi::document()
     }
 
+    fn operator_commands() -> Vec<clap::Command> {
+        vec![operate::command()]
+    }
+
+    async fn operate(config: Config, matches: clap::ArgMatches) -> anyhow::Result<String> {
+        operate::run(&config, &matches).await
+    }
+
     async fn serve(config: Config, listeners: Listeners, tasks: Tasks) -> anyhow::Result<()> {
         let services = Services::build(&config, Sources::system())?;
         workers::start(&config, &services, &tasks)?;
@@ -115,6 +126,7 @@ fn own_health(alias: &str, health: Health) -> Router {
 struct Kits {
     auth: Kit,
     user: Kit,
+    sockets: Kit,
     uploads: Kit,
 }
 
@@ -122,17 +134,26 @@ impl Kits {
     fn new(http: &HttpConfig) -> Self {
         let auth = Kit::new("auth-service", http, None).no_store().uncompressed();
         let user = Kit::new("user-service", http, None).no_store();
+        // a poll lasts until there is something to say, at most as long as a ping takes; it is not work in progress
+        let patient = HttpConfig {
+            max_in_flight: usize::MAX,
+            ..http.clone()
+        };
+        let sockets = Kit::new("realtime", &patient, None).no_store().uncompressed();
         Self {
             auth: auth.with_timeout(Duration::from_secs(10)).with_body_limit(64 * 1024),
             uploads: user.clone().with_timeout(Duration::from_mins(1)),
             user: user.with_timeout(Duration::from_secs(15)),
+            sockets: sockets.with_timeout(Duration::from_mins(1)),
         }
     }
 
     /// The routes of the user service, with others beside them.
     fn user_routes(&self, state: &UserState, more: Router) -> Router {
         let routes = self.user.routes(user::router(state).merge(more));
-        routes.merge(self.uploads.routes(user::uploads(state)))
+        routes
+            .merge(self.uploads.routes(user::uploads(state)))
+            .merge(self.sockets.routes(user::socket_router(state)))
     }
 }
 
@@ -210,18 +231,19 @@ impl Services {
             },
             &config.http.cors_origins,
         )?;
-        let backends = Backends {
+        let back_ends = user::BackEnds {
             db: user_db.clone(),
             redis: redis.clone(),
             limiter: limiter.clone(),
             authenticator: auth.authenticator(),
             accounts: Accounts::new(auth.clone()),
             cipher: config.cipher.clone(),
+            origins: config.http.cors_origins.clone(),
             objects: ObjectStore::new(&config.objects),
             business: Business::new(&config.gateway, auth.signer())?,
             sources: sources.clone(),
         };
-        let user = UserState::new(config.user, backends);
+        let user = UserState::new(config.user, back_ends);
         let gateway = GatewayState::new(
             config.edge.clone(),
             redis.clone(),
@@ -282,6 +304,7 @@ impl Services {
         let auth = kits.auth.with_admission(limit(rules.auth));
         let user = kits.user.with_admission(limit(rules.api));
         let uploads = kits.uploads.with_admission(limit(rules.api));
+        let sockets = kits.sockets.with_admission(limit(rules.api));
         let kit = Kit::new("gateway", &config.http, Some(limit(rules.api)));
         let hidden = gateway::Hidden::new(self.auth.authenticator(), proxy.router());
         let hidden = axum::middleware::from_fn_with_state(hidden, gateway::only_services);
@@ -294,6 +317,7 @@ impl Services {
             .routes(auth::router(&self.auth))
             .merge(user.routes(user::router(&self.user).layer(hidden)))
             .merge(uploads.routes(user::uploads(&self.user)))
+            .merge(sockets.routes(user::socket_router(&self.user)))
             .merge(kit.routes(pages))
             .merge(kit.clone().no_store().routes(headsets))
             .merge(kit.routes(health::routes(health.clone())))
@@ -313,19 +337,24 @@ impl Services {
         auth::purge_sessions(&self.auth_db, &self.sources).await
     }
 
-    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
-    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
-        auth::answer_requests(&self.auth).await
-    }
-
     /// Removes objects that nothing refers to any more, as the job of every minute does.
     pub async fn sweep_objects(&self) -> anyhow::Result<u64> {
         self.user.sweep_objects().await
     }
 
+    /// Answers those who asked for a link by mail, as the worker does. Gives how many there were.
+    pub async fn answer_recovery_requests(&self) -> sqlx::Result<usize> {
+        auth::answer_requests(&self.auth).await
+    }
+
     /// Writes the entries of the log of accesses that wait, as its worker does.
     pub async fn flush_audit(&self) -> sqlx::Result<usize> {
         self.user.audit().flush(&self.user_db).await
+    }
+
+    /// Writes down when sessions were used last, as the job does twice a minute.
+    pub async fn write_last_seen(&self) -> sqlx::Result<u64> {
+        self.auth.last_seen().write(&self.auth_db).await
     }
 
     fn health(&self, environment: &'static str, tasks: &Tasks) -> ServiceHealth {

@@ -1,4 +1,5 @@
-//! The background work of the core pod: relays, consumers, mail, clearing away, and in development the demo accounts.
+//! The background work of the core pod: relays, consumers, mail, sockets, clearing away, and in development the demo
+//! accounts.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     Config, Services,
     auth::{self, Auth},
     mail::Mail,
-    user::{User, UserEvents, gdpr},
+    user::{self, User, gdpr},
 };
 
 /// Between two looks at the pools.
@@ -37,11 +38,12 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     relay(tasks, "user-relay", user_db, user_producer.clone(), services);
 
     let (db, kafka, producer) = (user_db.clone(), config.kafka.clone(), user_producer);
-    let handler = UserEvents::new(sources.clone());
+    let handler = services.user.events();
     tasks.supervise("user-consumer", move |shutdown| {
         Consumer::<User>::new(db.clone(), &kafka, producer.clone(), handler.clone()).run(shutdown)
     });
 
+    user::start_workers(&services.user, tasks);
     mail(config, services, tasks)?;
 
     let auth = services.auth.clone();
@@ -52,6 +54,12 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     let (db, clock) = (auth_db.clone(), sources.clone());
     tasks.supervise("session-purge", move |shutdown| {
         auth::keep_purging(db.clone(), clock.clone(), shutdown)
+    });
+
+    let keys = services.auth.signing_keys();
+    tasks.supervise("signing-keys", move |shutdown| {
+        let keys = keys.clone();
+        async move { keys.keep_fresh(shutdown).await }
     });
 
     let user = services.user.clone();

@@ -175,6 +175,7 @@ impl Accounts {
             security::note(&mut tx, &self.0.sources, &event).await?;
         }
         tx.commit().await?;
+        self.0.known.forget_email(user);
         self.0.sessions.announce_revoked(&ended).await;
         Ok(Changed { before, after })
     }

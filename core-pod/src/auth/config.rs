@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     auth::{
         config::{DEVELOPMENT_CLIENT_SECRET, Span},
+        keys::KeyEntry,
         tokens::{KeySet, KeySetError, TokenPolicy},
     },
     config::Reader,
@@ -17,8 +18,8 @@ use shared::{
 };
 
 use super::{
-    breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, mfa::MfaConfig, model::LockoutPolicy,
-    recovery::RecoveryConfig,
+    breached::BreachedConfig, federation::OidcConfig, hashing::HashingConfig, keys::Configured, mfa::MfaConfig,
+    model::LockoutPolicy, recovery::RecoveryConfig,
 };
 
 /// Clients known in development, where nothing is configured.
@@ -240,13 +241,15 @@ impl AuthConfig {
         Self::read(&mut Reader::from_pairs([]), false)
     }
 
-    /// The private key set; put to the test before the first request.
-    pub fn key_set(&self, sources: &Sources) -> Result<KeySet, KeySetError> {
-        match &self.keys {
-            KeySettings::Set(text) => KeySet::parse(text.expose_secret()),
-            KeySettings::Single(seed) => KeySet::single(seed.expose_secret()),
-            KeySettings::Fresh => KeySet::generate(sources),
-        }
+    /// The private keys that the configuration names.
+    pub fn configured_keys(&self, sources: &Sources) -> Result<Configured, KeySetError> {
+        let entries = match &self.keys {
+            KeySettings::Set(text) => KeyEntry::parse_list(text.expose_secret())?,
+            KeySettings::Single(seed) => vec![KeyEntry::parse_single(seed.expose_secret())?],
+            KeySettings::Fresh => vec![KeyEntry::generate(sources)?],
+        };
+        let ephemeral = matches!(self.keys, KeySettings::Fresh);
+        Ok(Configured { entries, ephemeral })
     }
 
     /// The same with this key set, for tests of rotation.
@@ -360,7 +363,7 @@ mod tests {
     fn development_needs_nothing() {
         let config = read(&[]).unwrap();
         assert_eq!(config.clients.len(), 2);
-        assert!(config.key_set(&Sources::system()).is_ok());
+        assert!(config.configured_keys(&Sources::system()).unwrap().ephemeral);
     }
 
     #[test]

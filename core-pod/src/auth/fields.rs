@@ -238,7 +238,9 @@ impl Problems {
         let password = match Password::parse(raw) {
             Ok(password) => password,
             Err(messages) => {
-                messages.into_iter().for_each(|message| self.add(path, message));
+                for message in messages {
+                    self.add(path, message);
+                }
                 return None;
             }
         };

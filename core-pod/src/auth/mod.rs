@@ -18,6 +18,8 @@ mod fields;
 mod handlers;
 mod hashing;
 mod identity;
+mod keys;
+mod known;
 mod mfa;
 mod model;
 mod recovery;
@@ -34,7 +36,7 @@ use shared::{
         Authenticator, PlatformAuthenticator,
         authenticator::Origins,
         session::Sessions,
-        tokens::{KeySet, Signer, Verifier},
+        tokens::{Signer, Verifier},
     },
     crypto::Cipher,
     db::{Db, Service, migrate::Migrations},
@@ -43,12 +45,15 @@ use shared::{
     sources::Sources,
 };
 
-use self::{breached::PasswordFilter, federation::Providers, mfa::Passkeys};
+use self::{breached::PasswordFilter, federation::Providers, known::Known, mfa::Passkeys};
 
 pub use config::{AuthConfig, ServiceClient};
 pub use devices::{LastSeen, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
+pub use keys::{KeyError, KeyReport, KeyStatus, SigningKeys};
 pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};
+#[cfg(feature = "fuzzing")]
+pub(crate) use model::Email;
 pub use recovery::{EmailChange, RecoveryConfig, answer_requests, keep_answering};
 pub use seed::{DEMO_ACCOUNTS, DemoAccount, seed_demo_accounts};
 pub use sessions::{LocalSessions, keep_purging, purge_sessions};
@@ -77,9 +82,10 @@ pub struct AuthState {
     sources: Sources,
     sessions: Sessions,
     seen: LastSeen,
+    known: Known,
     signer: Signer,
     verifier: Verifier,
-    keys: KeySet,
+    keys: SigningKeys,
     hasher: Hasher,
     filter: PasswordFilter,
     limiter: RateLimiter,
@@ -122,11 +128,12 @@ impl AuthState {
             mailer,
             sources,
         } = back_ends;
-        let keys = config.key_set(&sources)?;
-        let signer = Signer::new(keys.clone(), config.tokens.clone(), sources.clone());
-        let verifier = Verifier::own(&keys, config.tokens.clone(), sources.clone());
+        let keys = signing_keys(&config, db.clone(), cipher.clone(), &sources)?;
+        let signer = Signer::new(keys.ring(), config.tokens.clone(), sources.clone());
+        let verifier = Verifier::own(keys.ring(), config.tokens.clone(), sources.clone());
         let seen = LastSeen::default();
-        let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone());
+        let known = Known::default();
+        let local = LocalSessions::new(db.clone(), sources.clone(), seen.clone(), known.clone());
         let sessions = Sessions::new(Arc::new(local)).sharing(redis);
         let authenticator = PlatformAuthenticator::new(verifier.clone(), sessions.clone(), origins).into_state();
         let hasher = Hasher::new(config.hashing, &sources)?;
@@ -140,6 +147,7 @@ impl AuthState {
             sources,
             sessions,
             seen,
+            known,
             signer,
             verifier,
             keys,
@@ -156,6 +164,11 @@ impl AuthState {
             providers,
             config,
         })
+    }
+
+    /// The keys that sign, to be kept fresh and to be rotated.
+    pub fn signing_keys(&self) -> SigningKeys {
+        self.keys.clone()
     }
 
     /// For the gateway, which refuses tokens that are obviously no good before it asks another pod.
@@ -182,6 +195,18 @@ impl AuthState {
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()
     }
+}
+
+/// The signing keys of a configuration over a database, for the service and for operators.
+pub fn signing_keys(
+    config: &AuthConfig,
+    db: Db<Auth>,
+    cipher: Cipher,
+    sources: &Sources,
+) -> anyhow::Result<SigningKeys> {
+    let configured = config.configured_keys(sources)?;
+    let ttl = config.tokens.access_ttl;
+    Ok(SigningKeys::new(configured, ttl, db, cipher, sources.clone())?)
 }
 
 /// The routes of the service.

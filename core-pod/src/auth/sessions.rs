@@ -25,6 +25,7 @@ use super::{
     Auth, AuthState,
     devices::{Device, LastSeen},
     events::{self, Reason, SignInStory},
+    known::Known,
     mfa::Proof,
     model::Account,
     security::{self, SecurityEvent, kind},
@@ -44,17 +45,26 @@ pub struct LocalSessions {
     db: Db<Auth>,
     sources: Sources,
     seen: LastSeen,
+    known: Known,
 }
 
 impl LocalSessions {
     /// Over the database of auth.
-    pub fn new(db: Db<Auth>, sources: Sources, seen: LastSeen) -> Self {
-        Self { db, sources, seen }
+    pub fn new(db: Db<Auth>, sources: Sources, seen: LastSeen, known: Known) -> Self {
+        Self {
+            db,
+            sources,
+            seen,
+            known,
+        }
     }
 
-    fn noted(&self, state: SessionState) -> SessionState {
-        if let SessionState::Live(view) = state {
+    fn noted(&self, checked: Option<Checked>) -> SessionState {
+        let state = state(checked.as_ref());
+        if let (SessionState::Live(view), Some(checked)) = (state, checked) {
             self.seen.note(view.session, self.sources.now());
+            self.known.note_email(view.user, checked.email);
+            self.known.note_cookies(checked.cookies, state);
         }
         state
     }
@@ -64,27 +74,30 @@ impl LocalSessions {
 impl SessionSource for LocalSessions {
     async fn by_id(&self, session: SessionId) -> Result<SessionState, Unchecked> {
         let checked = store::check_session(self.db.pool(), session, self.sources.now()).await;
-        checked
-            .map(|checked| self.noted(state(checked)))
-            .map_err(Unchecked::because)
+        checked.map(|checked| self.noted(checked)).map_err(Unchecked::because)
     }
 
     async fn by_cookie(&self, cookie: &CookieSecret) -> Result<SessionState, Unchecked> {
+        if let Some(state) = self.known.cookie(&cookie.digest()) {
+            return Ok(state);
+        }
         let checked = store::check_cookie(self.db.pool(), cookie.digest(), self.sources.now()).await;
-        checked
-            .map(|checked| self.noted(state(checked)))
-            .map_err(Unchecked::because)
+        checked.map(|checked| self.noted(checked)).map_err(Unchecked::because)
     }
 }
 
-fn state(checked: Option<Checked>) -> SessionState {
+fn state(checked: Option<&Checked>) -> SessionState {
     match checked {
         Some(Checked { gone: true, .. }) => SessionState::Gone,
         Some(Checked { suspended: true, .. }) => SessionState::Suspended,
         None | Some(Checked { live: false, .. }) => SessionState::Revoked,
         Some(Checked {
             session, user, role, ..
-        }) => SessionState::Live(SessionView { session, user, role }),
+        }) => SessionState::Live(SessionView {
+            session: *session,
+            user: *user,
+            role: *role,
+        }),
     }
 }
 
@@ -222,6 +235,7 @@ pub async fn open(
             .map(|old| events::logout(sources, *old, account.id, Reason::SessionExpired)),
     );
     outbox::append::<Auth>(tx, &told).await?;
+    state.keys.ready().await?;
     let evidence = Evidence {
         amr,
         authenticated_at: now,

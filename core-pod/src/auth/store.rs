@@ -4,6 +4,7 @@
 //! database for the time.
 
 mod identity;
+mod keys;
 mod lockout;
 mod security;
 
@@ -14,7 +15,7 @@ use shared::{
 };
 use sqlx::{PgConnection, PgExecutor};
 
-pub use self::{identity::*, lockout::*, security::*};
+pub use self::{identity::*, keys::*, lockout::*, security::*};
 use super::model::{Account, Family};
 
 /// Cookies one session may have: a browser that lost its own gets another, a program that never keeps one cannot pile up.
@@ -70,6 +71,9 @@ pub struct Checked {
     pub session: SessionId,
     pub user: UserId,
     pub role: Role,
+    pub email: String,
+    /// Digests of the session's cookies; none when it was found by one.
+    pub cookies: Vec<Vec<u8>>,
     pub suspended: bool,
     pub gone: bool,
     pub live: bool,
@@ -341,6 +345,38 @@ pub async fn find_family(conn: &mut PgConnection, token: Digest) -> sqlx::Result
     .await
 }
 
+/// Adds a browser cookie to a live session in one round trip; the oldest beyond the limit go. Gives when the session ends
+/// unless it is refreshed, `None` if it is over.
+pub async fn give_cookie(
+    db: impl PgExecutor<'_>,
+    session: SessionId,
+    cookie: Digest,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        "with live as (
+             select id, expires_at from auth.sessions where id = $1 and revoked_at is null and expires_at > $3
+         ), surplus as (
+             delete from auth.session_cookies
+             where token_hash in (
+                 select token_hash from auth.session_cookies
+                 where session_id = $1
+                 order by created_at desc
+                 offset $4
+             )
+         ), given as (
+             insert into auth.session_cookies (token_hash, session_id, created_at) select $2, id, $3 from live
+         )
+         select expires_at from live",
+        session as SessionId,
+        cookie.as_slice(),
+        now,
+        COOKIES_PER_SESSION - 1,
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// Adds a browser cookie to a live session; the oldest beyond the limit go.
 pub async fn insert_cookie(
     conn: &mut PgConnection,
@@ -443,6 +479,7 @@ pub async fn check_session(
     sqlx::query_as!(
         Checked,
         r#"select session.id as "session: SessionId", session.user_id as "user: UserId", account.role as "role: Role",
+                  account.email, array(select token_hash from auth.session_cookies where session_id = session.id) as "cookies!",
                   (account.suspended_at is not null) as "suspended!", (account.deleted_at is not null) as "gone!",
                   (session.revoked_at is null and session.expires_at > $2 and session.absolute_expires_at > $2) as "live!"
            from auth.sessions as session
@@ -464,6 +501,7 @@ pub async fn check_cookie(
     sqlx::query_as!(
         Checked,
         r#"select session.id as "session: SessionId", session.user_id as "user: UserId", account.role as "role: Role",
+                  account.email, '{}'::bytea[] as "cookies!",
                   (account.suspended_at is not null) as "suspended!", (account.deleted_at is not null) as "gone!",
                   (session.revoked_at is null and session.expires_at > $2 and session.absolute_expires_at > $2) as "live!"
            from auth.session_cookies as cookie

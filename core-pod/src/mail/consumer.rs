@@ -8,7 +8,7 @@
 //!
 //! | `templateId` | `type` | variables |
 //! |---|---|---|
-//! | `booking-confirmed` | BOOKING_CONFIRMED | `bookingReference` or `bookingId`, `bookingType?`, `destination?`, `totalAmount?` or `amount?` with `currency` |
+//! | `booking-confirmed` | BOOKING_CONFIRMED | `bookingReference` or `bookingId`, `bookingType?`, `destination?` or `destinations?`, `totalAmount?` or `amount?` with `currency` |
 //! | `booking-cancelled` | BOOKING_CANCELLED | the same |
 //! | `payment-received`, `payment-failed` | PAYMENT_RECEIVED, PAYMENT_FAILED | the same |
 //! | `refund-processed` | REFUND_PROCESSED | the same, `refundAmount?` |
@@ -209,6 +209,13 @@ impl Variables<'_> {
         self.find(names)?.as_str().map(str::to_owned)
     }
 
+    /// The first few texts of a list, as one.
+    fn list(&self, name: &str) -> Option<String> {
+        let texts = self.find(&[name])?.as_array()?.iter().filter_map(Value::as_str);
+        let joined = texts.take(3).collect::<Vec<_>>().join(", ");
+        (!joined.is_empty()).then_some(joined)
+    }
+
     fn instant(&self, names: &[&str]) -> Option<DateTime<Utc>> {
         let text = self.find(names)?.as_str()?;
         DateTime::parse_from_rfc3339(text).ok().map(|instant| instant.to_utc())
@@ -232,7 +239,7 @@ impl Variables<'_> {
             kind: self
                 .text(&["bookingType"])
                 .and_then(|name| BookingKind::from_name(&name)),
-            destination: self.text(&["destination"]),
+            destination: self.text(&["destination"]).or_else(|| self.list("destinations")),
             amount: major
                 .zip(currency)
                 .and_then(|(major, currency)| Money::from_major(major, currency))

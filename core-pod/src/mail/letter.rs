@@ -105,6 +105,28 @@ impl fmt::Debug for BookingFacts {
     }
 }
 
+/// What happened to the protection of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protection {
+    /// Signing in asks for a second factor now.
+    SecondFactorOn,
+    /// It does not any more.
+    SecondFactorOff,
+    /// The old recovery codes count no more.
+    RecoveryCodesReplaced,
+    /// There is another passkey.
+    PasskeyAdded,
+    /// There is one less.
+    PasskeyRemoved,
+    /// An account at another provider signs in here.
+    AccountLinked,
+    /// It does not any more.
+    AccountUnlinked,
+    /// An administrator took all second factors away.
+    Reset,
+}
+
 /// One letter with its variables.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "template", content = "variables", rename_all = "kebab-case")]
@@ -170,6 +192,13 @@ pub enum Letter {
         /// How many are left.
         remaining: u32,
     },
+    /// Something that protects the account is another.
+    ProtectionChanged {
+        /// When.
+        at: DateTime<Utc>,
+        /// What.
+        change: Protection,
+    },
     /// A booking is confirmed.
     BookingConfirmed(BookingFacts),
     /// A booking is cancelled.
@@ -223,6 +252,7 @@ impl Letter {
             Self::SessionClosed { .. } => "session-closed",
             Self::AccountLocked { .. } => "account-locked",
             Self::RecoveryCodeUsed { .. } => "recovery-code-used",
+            Self::ProtectionChanged { .. } => "protection-changed",
             Self::BookingConfirmed(_) => "booking-confirmed",
             Self::BookingCancelled(_) => "booking-cancelled",
             Self::PaymentReceived(_) => "payment-received",

@@ -32,7 +32,7 @@ use shared::{
 pub use config::MailConfig;
 pub use consumer::MailEvents;
 pub use format::Locale;
-pub use letter::{Amount, BookingFacts, BookingKind, Letter, Token, masked};
+pub use letter::{Amount, BookingFacts, BookingKind, Letter, Protection, Token, masked};
 pub use queue::{Mailer, NewMail};
 #[cfg(feature = "embedded")]
 pub use transport::Mailbox;

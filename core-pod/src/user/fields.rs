@@ -252,13 +252,11 @@ impl<'a, 'p> Fields<'a, 'p> {
     /// Free JSON of at most so many bytes, as this kind of value.
     pub fn json(&self, name: &str, most: usize, kind: Json) -> Option<&'a Value> {
         let value = self.value(name)?;
-        match refused_json(value, most, kind) {
-            Some(message) => {
-                self.refuse(name, &message);
-                None
-            }
-            None => Some(value),
+        if let Some(message) = refused_json(value, most, kind) {
+            self.refuse(name, &message);
+            return None;
         }
+        Some(value)
     }
 }
 

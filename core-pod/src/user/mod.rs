@@ -1,6 +1,7 @@
-//! The user service: profile, settings and picture, favourites, history, and notifications.
+//! The user service: profile, settings and picture, favourites, history, onboarding, notifications and open sockets, and
+//! what the AI service may know.
 //!
-//! contract: core §5.1-5.4, §5.6, §5.7, §5.8 (list, unread, mark read), §7 (consumed events)
+//! contract: core §5, §7 (consumed events)
 //!
 //! Accounts belong to the auth service; this service reads them through the view `auth.accounts` and hears of new ones by
 //! `user.created`.
@@ -8,20 +9,22 @@
 mod admin;
 mod ai;
 pub mod audit;
+mod callers;
 mod consumer;
+mod envelope;
 mod favorites;
 mod fields;
 pub mod gdpr;
 mod handlers;
 mod history;
-mod messages;
-mod model;
+mod json;
 mod notifications;
 mod onboarding;
 mod origin;
 mod profile;
 mod realtime;
 mod store;
+mod wording;
 
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ use shared::{
     db::{Db, Service, migrate::Migrations},
     health::Check,
     http::limit::{RateLimiter, Rule},
-    lifecycle::Shutdown,
+    lifecycle::{Shutdown, Tasks},
     objects::ObjectStore,
     rate_limit_rule,
     redis::Redis,
@@ -42,6 +45,10 @@ use shared::{
 
 pub use admin::Business;
 pub use consumer::UserEvents;
+pub use notifications::Notifications;
+#[cfg(feature = "fuzzing")]
+pub(crate) use profile::take_upload;
+pub use realtime::{Realtime, RealtimeConfig};
 
 use crate::{
     auth::{StepUp, client::Accounts},
@@ -68,6 +75,8 @@ pub fn migrations() -> Migrations {
 pub struct UserConfig {
     /// Requests of one caller.
     pub limit: Rule,
+    /// Open sockets.
+    pub realtime: RealtimeConfig,
     /// Checks of one caller whether something is a favourite.
     pub checks: Rule,
     /// The privacy area.
@@ -80,6 +89,7 @@ impl UserConfig {
         let (minute, quarter) = (Duration::from_mins(1), Duration::from_mins(15));
         Self {
             limit: rate_limit_rule!(reader, "USER", Rule::new("user", 1_000, quarter)),
+            realtime: RealtimeConfig::read(reader),
             checks: rate_limit_rule!(reader, "FAVORITES_CHECK", Rule::new("favorites.check", 50, minute)),
             gdpr: gdpr::GdprConfig::read(reader),
         }
@@ -88,10 +98,10 @@ impl UserConfig {
 
 /// What the service is given.
 #[derive(Debug)]
-pub struct Backends {
+pub struct BackEnds {
     /// Its database.
     pub db: Db<User>,
-    /// What is remembered for a while.
+    /// What replicas share.
     pub redis: Redis,
     /// Counts requests.
     pub limiter: RateLimiter,
@@ -105,6 +115,8 @@ pub struct Backends {
     pub objects: ObjectStore,
     /// What changes bookings and payments.
     pub business: Business,
+    /// The allow-list of the CORS policy.
+    pub origins: Vec<String>,
     /// Clock and chance.
     pub sources: Sources,
 }
@@ -117,6 +129,8 @@ pub struct UserState {
     sources: Sources,
     authenticator: Authenticator,
     limiter: RateLimiter,
+    notifications: Notifications,
+    realtime: Realtime,
     objects: ObjectStore,
     pictures: Pictures,
     accounts: Accounts,
@@ -129,8 +143,8 @@ pub struct UserState {
 
 impl UserState {
     /// The service over what it works with.
-    pub fn new(config: UserConfig, backends: Backends) -> Self {
-        let Backends {
+    pub fn new(config: UserConfig, back_ends: BackEnds) -> Self {
+        let BackEnds {
             db,
             redis,
             limiter,
@@ -139,16 +153,22 @@ impl UserState {
             cipher,
             objects,
             business,
+            origins,
             sources,
-        } = backends;
+        } = back_ends;
+        let notifications = Notifications::new(sources.clone());
+        let (shared, auth, clock) = (redis.clone(), authenticator.clone(), sources.clone());
+        let realtime = Realtime::new(config.realtime, shared, auth, &origins, clock);
         Self {
             pictures: Pictures::new(objects.clone(), db.clone(), sources.clone()),
             objects,
             db,
             redis,
             sources,
-            authenticator,
+            authenticator: wording::in_our_words(authenticator),
             limiter,
+            notifications,
+            realtime,
             mailer: accounts.mailer(),
             accounts,
             cipher,
@@ -156,6 +176,16 @@ impl UserState {
             config,
             audit: audit::Audit::default(),
         }
+    }
+
+    /// The handler of what other services publish.
+    pub fn events(&self) -> UserEvents {
+        UserEvents::new(self.notifications.clone(), self.sources.clone())
+    }
+
+    /// The sockets of this process.
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
     }
 
     /// Whether object storage can be reached, for health.
@@ -186,7 +216,23 @@ impl FromRef<UserState> for StepUp {
     }
 }
 
-/// The routes of the service, but uploads.
+/// The work between requests: notifications on their way to sockets, and sockets whose session may be over.
+pub fn start_workers(state: &UserState, tasks: &Tasks) {
+    let pushing = state.clone();
+    tasks.supervise("notification-push", move |shutdown| {
+        notifications::keep_pushing(pushing.clone(), shutdown)
+    });
+    let listening = state.clone();
+    tasks.supervise("socket-fanout", move |shutdown| {
+        realtime::keep_listening(listening.clone(), shutdown)
+    });
+    let watching = state.clone();
+    tasks.supervise("socket-watch", move |shutdown| {
+        realtime::keep_watching(watching.clone(), shutdown)
+    });
+}
+
+/// The routes of the service, but uploads. What is for other services only is hidden by the gateway of the public listener.
 pub fn router(state: &UserState) -> Router {
     handlers::routes(state)
 }
@@ -194,6 +240,11 @@ pub fn router(state: &UserState) -> Router {
 /// Uploads, which take longer than other requests (experience c.3).
 pub fn uploads(state: &UserState) -> Router {
     handlers::uploads(state)
+}
+
+/// Its sockets.
+pub fn socket_router(state: &UserState) -> Router {
+    realtime::router(state)
 }
 
 /// Their description.

@@ -219,6 +219,64 @@ async fn a_text_part_with_a_data_url_is_a_picture(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_profile_may_carry_its_picture_and_send_it_back_afterwards(pool: PgPool) {
+    let world = World::start(pool).await;
+    let ada = world.app.register("ada@example.com").await;
+    let eve = world.app.register("eve@example.com").await;
+    let put = |photo: Value, name: &str| {
+        let body = json!({ "profile": { "photo": photo, "name": name } });
+        world
+            .app
+            .put("/api/v1/users/profile")
+            .bearer(&ada.token)
+            .json(&body)
+            .send()
+    };
+    let enclosed = format!("data:image/gif;base64,{}", STANDARD.encode(gif()));
+    let reply = put(json!(enclosed), "ada").await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let url = reply.body["profile"]["photo"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("/uploads/avatars/avatar-") && url.ends_with(".gif"));
+    assert_eq!(world.app.get(&url).send().await.bytes, gif());
+    // whatever way a client says that it has this picture, it stays
+    for same in [
+        json!(url),
+        json!({ "avatar": url }),
+        json!(format!("https://dreamscape.example{url}")),
+        json!({}),
+        json!(""),
+    ] {
+        assert_eq!(put(same, "ada").await.body["profile"]["photo"], url);
+    }
+    assert_eq!(world.app.get(&url).send().await.status, 200);
+
+    // nobody takes the picture of somebody else, which a later upload would then remove
+    let theirs = json!({ "profile": { "photo": url } });
+    let stolen = world
+        .app
+        .put("/api/v1/users/profile")
+        .bearer(&eve.token)
+        .json(&theirs)
+        .send()
+        .await;
+    stolen.refused(400, "VALIDATION");
+    // a change that is refused leaves no picture behind
+    world
+        .app
+        .put("/api/v1/users/profile")
+        .bearer(&eve.token)
+        .json(&json!({ "profile": { "name": "eve" } }))
+        .send()
+        .await;
+    put(json!(enclosed), "eve").await.refused(409, "USERNAME_TAKEN");
+    assert_eq!(world.stored().len(), 1);
+    assert_eq!(world.app.count("select count(*) from users.doomed_objects").await, 0);
+    // a picture elsewhere takes the place of the one here
+    assert_eq!(put(json!("https://cdn.example/a.png"), "ada").await.status, 200);
+    world.app.get(&url).send().await.refused(404, "NOT_FOUND");
+}
+
+#[sqlx::test(migrations = false)]
 async fn image_data_of_a_wrong_length_is_accepted(pool: PgPool) {
     let world = World::start(pool).await;
     let ada = world.app.register("ada@example.com").await;
@@ -550,4 +608,32 @@ async fn a_refusal_is_seen_while_a_large_body_is_still_being_sent(pool: PgPool) 
         assert_eq!(request.send().await.unwrap().status(), expected, "{path}");
     }
     shutdown.halt();
+}
+
+#[sqlx::test(migrations = false)]
+async fn health_tells_of_object_storage_under_its_old_name(pool: PgPool) {
+    let world = World::start(pool.clone()).await;
+    let check = |report: &Reply| {
+        let checks = report.body["checks"].as_array().unwrap();
+        checks
+            .iter()
+            .find(|check| check["name"] == "Uploads Directory")
+            .cloned()
+            .unwrap()
+    };
+    let well = world.app.at_the_edge().get("/api/v1/users/health").send().await;
+    assert_eq!(
+        (well.status.as_u16(), &check(&well)["status"], &check(&well)["type"]),
+        (200, &json!("healthy"), &json!("filesystem"))
+    );
+    let away = TestApp::again(pool, &[])
+        .at_the_edge()
+        .get("/api/v1/users/health")
+        .send()
+        .await;
+    assert_eq!((away.status.as_u16(), &away.body["status"]), (206, &json!("degraded")));
+    assert!(
+        !away.body.to_string().contains("127.0.0.1"),
+        "nothing of the address leaves the pod"
+    );
 }

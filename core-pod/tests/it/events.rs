@@ -1,9 +1,6 @@
 //! From a sign-up over Kafka to the settings and back: relays and the consumer of the pod against brokers in process.
 
-use core_pod::{
-    auth::Auth,
-    user::{User, UserEvents},
-};
+use core_pod::{auth::Auth, user::User};
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::json;
 use shared::{
@@ -45,7 +42,7 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
         Db::new(pool.clone()),
         &kafka,
         producer.clone(),
-        UserEvents::new(sources.clone()),
+        app.services.user.events(),
     );
     let consuming = tokio::spawn(consumer.run(shutdown.clone()));
     let auth_relay = Relay::<Auth>::new(Db::new(pool.clone()), producer.clone(), sources.clone());
@@ -90,7 +87,8 @@ async fn a_sign_up_gets_settings_and_a_paid_booking_one_notification_over_kafka(
     assert_eq!(
         app.count("select count(*) from users.outbox where published_at is not null")
             .await,
-        2
+        4,
+        "each notification is told of, and asked to be mailed"
     );
     shutdown.halt();
     consuming.await.unwrap().unwrap();

@@ -106,6 +106,8 @@ async fn an_export_is_ready_at_once_complete_encrypted_and_downloaded_as_a_file(
         assert!(!content[key].as_array().unwrap().is_empty(), "{key} is empty");
     }
     assert_eq!(content["payments"], json!([]));
+    assert_eq!(content["passkeys"], json!([]));
+    assert_eq!(content["linkedAccounts"], json!([]));
     assert_eq!(content["user"]["email"], "ada@example.com");
     assert_eq!(content["consent"]["history"][0]["analytics"], true);
     assert_eq!(content["favorites"][0]["entityData"], json!({ "snake_key": 1 }));

@@ -103,6 +103,7 @@ async fn filters_narrow_the_list_and_unknown_ones_are_ignored(pool: PgPool) {
         add(&app, &ada, action, kind, id).await;
     }
     app.advance(86_400);
+    let ada = app.login("ada@example.com").await;
     add(&app, &ada, "VIEWED", "hotel", "late").await;
     for (query, expected) in [
         ("", vec!["late", "b", "c", "b", "a"]),
@@ -234,4 +235,34 @@ async fn must_not_copy_18_a_typo_in_a_deletion_deletes_nothing(pool: PgPool) {
         "Invalid entity type. Valid values are: booking, search, favorite, destination, hotel, activity, flight"
     );
     assert_eq!(app.count("select count(*) from users.history").await, 1);
+}
+
+#[sqlx::test(migrations = false)]
+async fn statistics_are_kept_of_those_who_consented_and_of_nobody_else(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    add(&app, &ada, "VIEWED", "hotel", "h").await;
+    clear(&app, &ada, "").await;
+    assert_eq!(app.count("select count(*) from users.analytics").await, 0);
+
+    let consent = app.put("/api/v1/users/gdpr/consent").bearer(&ada.token);
+    assert_eq!(consent.json(&json!({ "analytics": true })).send().await.status, 200);
+    let id = add(&app, &ada, "VIEWED", "hotel", "h").await;
+    clear(&app, &ada, "?entityType=hotel").await;
+    let rows: Vec<(String, String, Value)> = sqlx::query_as(
+        "select service, event, data from users.analytics where user_id is not null order by occurred_at, id",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .unwrap();
+    let created = json!({ "historyId": id, "actionType": "VIEWED", "entityType": "hotel" });
+    let cleared = json!({ "entityType": "hotel", "deletedCount": 1 });
+    let service = "user-service".to_owned();
+    assert_eq!(
+        rows,
+        [
+            (service.clone(), "history_entry_created".to_owned(), created),
+            (service, "history_cleared".to_owned(), cleared)
+        ]
+    );
 }

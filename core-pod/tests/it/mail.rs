@@ -714,6 +714,16 @@ async fn a_request_of_either_shape_becomes_one_mail_to_the_address_as_typed(pool
         mail.text
     );
 
+    let ours = json!({
+        "type": "BOOKING_CONFIRMED", "templateId": "booking-confirmed", "title": "t", "message": "m",
+        "variables": { "bookingReference": "BOOK-3" },
+        "metadata": { "bookingType": "FLIGHT", "totalAmount": 658.59, "currency": "EUR", "destinations": ["HND", "KIX"] },
+    });
+    let mail = consumed(&app, &ada.id, ours).await;
+    for fact in ["BOOK-3", "Vol", "HND, KIX", "658,59\u{a0}€"] {
+        assert!(mail.text.contains(fact), "{fact} is not in\n{}", mail.text);
+    }
+
     let unknown = json!({ "type": "PRICE_ALERT", "title": "Prix en baisse", "message": "Tokyo\nà 450 €" });
     let mail = consumed(&app, &ada.id, unknown).await;
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The second factor: authenticator apps, recovery codes, sign-in in two requests, step-up (core §14).
 
-use core_pod::auth::client::Accounts;
+use core_pod::{auth::client::Accounts, mail::Outgoing};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -116,6 +116,11 @@ async fn an_app_is_on_only_after_a_code_of_it(pool: PgPool) {
         .await
         .refused(409, "MFA_ALREADY_ENABLED");
 
+    assert_eq!(
+        app.count("select count(*) from mail.messages where template = 'protection-changed'")
+            .await,
+        1
+    );
     let status = app.get("/api/v1/auth/mfa").bearer(&ada.token).send().await;
     assert_eq!(status.body["data"]["enabled"], true);
     assert_eq!(status.body["data"]["recoveryCodesLeft"], 10);
@@ -370,9 +375,7 @@ async fn a_recovery_code_is_good_once_and_its_use_is_noted(pool: PgPool) {
     assert_eq!(done.status, 200, "{}", done.body);
     assert_eq!(claims(&done.token())["amr"], json!(["pwd", "rc", "mfa"]));
     attempt(&recovery_codes[3]).await.refused(401, "INVALID_SECOND_FACTOR");
-    attempt("AAAA-AAAA-AAAA-AAAA")
-        .await
-        .refused(401, "INVALID_SECOND_FACTOR");
+    attempt(&"A".repeat(24)).await.refused(401, "INVALID_SECOND_FACTOR");
     attempt("no code").await.refused(401, "INVALID_SECOND_FACTOR");
     let left: Value = sqlx::query_scalar("select data from auth.security_events where kind = 'recovery_code_used'")
         .fetch_one(&app.pool)
@@ -600,4 +603,101 @@ async fn what_was_begun_and_never_ended_is_cleared_away_by_what_begins_later(poo
     app.advance(5 * 60 + 1);
     ticket(&app, "ada@example.com").await;
     assert_eq!(app.count("select count(*) from auth.ceremonies").await, 1);
+}
+
+/// Wrong codes, each with a ticket that has tries left.
+async fn fail(app: &TestApp, times: usize) {
+    for _ in 0..times {
+        let ticket = ticket(app, "ada@example.com").await;
+        verify(app, json!({ "ticket": ticket, "code": "000000" }))
+            .await
+            .refused(401, "INVALID_SECOND_FACTOR");
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_lockout_holds_for_tickets_from_before_it(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    let early = ticket(&app, "ada@example.com").await;
+    fail(&app, 10).await;
+    verify(&app, json!({ "ticket": early, "code": code_at(&app, &secret, 0) }))
+        .await
+        .refused(401, "INVALID_SECOND_FACTOR");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_right_second_factor_forgives_the_wrong_ones_before_it(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    for _ in 0..2 {
+        fail(&app, 9).await;
+        let ticket = ticket(&app, "ada@example.com").await;
+        let done = verify(&app, json!({ "ticket": ticket, "code": code_at(&app, &secret, 0) })).await;
+        assert_eq!(done.status, 200, "{}", done.body);
+        app.advance(30);
+    }
+}
+
+/// The mailbox after the workers have run, oldest first.
+async fn mails(app: &TestApp) -> Vec<Outgoing> {
+    while app.services.answer_recovery_requests().await.unwrap() > 0 {}
+    let worker = app.services.mail.worker();
+    while worker.run_once().await.unwrap() > 0 {}
+    let mut mails = app.services.mail.mailbox().unwrap().mails();
+    mails.reverse();
+    mails
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_owner_reads_of_every_change_in_their_mailbox(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { traveller, .. } = protect(&app, "ada@example.com").await;
+    for (method, path) in [
+        (http::Method::POST, "/api/v1/auth/mfa/recovery-codes"),
+        (http::Method::DELETE, "/api/v1/auth/mfa/totp"),
+    ] {
+        let reply = app.call(method, path).bearer(&traveller.token).send().await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        app.advance(1);
+    }
+    let accounts = Accounts::new(app.services.auth.clone());
+    accounts
+        .reset_second_factors(traveller.id.parse().unwrap())
+        .await
+        .unwrap();
+    let told = mails(&app).await;
+    let told: Vec<_> = told
+        .iter()
+        .filter(|mail| mail.template == "protection-changed")
+        .collect();
+    for words in ["est activée", "codes de secours", "est désactivée", "service client"] {
+        assert_eq!(
+            told.iter().filter(|mail| mail.text.contains(words)).count(),
+            1,
+            "{words}"
+        );
+    }
+    assert!(told.iter().all(|mail| mail.to == "ada@example.com"));
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_new_password_by_mail_does_not_replace_the_second_factor(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let Protected { secret, .. } = protect(&app, "ada@example.com").await;
+    let forgot = app.post("/api/v1/auth/forgot-password");
+    forgot.json(&json!({ "email": "ada@example.com" })).send().await;
+    let mails = mails(&app).await;
+    let mail = mails.iter().find(|mail| mail.template == "reset-password").unwrap();
+    let token = mail.text.split("#token=").nth(1).unwrap();
+    let token = token.split_whitespace().next().unwrap();
+    let new = "An0ther!Secret-42";
+    let reset = app.post("/api/v1/auth/reset-password");
+    let reset = reset.json(&json!({ "token": token, "password": new })).send().await;
+    assert_eq!(reset.status, 200, "{}", reset.body);
+    let reply = app.try_login("ada@example.com", new).await;
+    assert_eq!(reply.body["data"]["mfaRequired"], true, "{}", reply.body);
+    let ticket = reply.body["data"]["ticket"].as_str().unwrap();
+    let done = verify(&app, json!({ "ticket": ticket, "code": code_at(&app, &secret, 0) })).await;
+    assert_eq!(done.status, 200, "{}", done.body);
 }

@@ -37,5 +37,5 @@ async fn every_protected_operation_refuses_strangers(pool: PgPool) {
             protected += 1;
         }
     }
-    assert_eq!(protected, 8);
+    assert!(protected >= 8, "the walk found only {protected} protected operations");
 }

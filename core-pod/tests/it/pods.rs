@@ -20,7 +20,12 @@ use tokio::net::TcpListener;
 use crate::support::{OWN_ORIGIN, TestApp, eventually};
 
 /// The core pod on a socket, and the identity of another pod that knows only its address.
-async fn another_pod(app: &TestApp) -> (RemoteIdentity, Shutdown) {
+pub async fn another_pod(app: &TestApp) -> (RemoteIdentity, Shutdown) {
+    another_pod_sharing(app, Redis::memory()).await
+}
+
+/// The same over this Redis.
+pub async fn another_pod_sharing(app: &TestApp, redis: Redis) -> (RemoteIdentity, Shutdown) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
@@ -30,10 +35,10 @@ async fn another_pod(app: &TestApp) -> (RemoteIdentity, Shutdown) {
         ServerConfig::default(),
         shutdown.clone(),
     ));
-    (identity(app, &address.to_string()), shutdown)
+    (identity(app, &address.to_string(), redis), shutdown)
 }
 
-fn identity(app: &TestApp, address: &str) -> RemoteIdentity {
+fn identity(app: &TestApp, address: &str, redis: Redis) -> RemoteIdentity {
     let settings = [("AUTH_SERVICE_URL".to_owned(), format!("http://{address}"))];
     let mut reader = Reader::from_pairs(settings);
     let config = RemoteIdentityConfig::read(&mut reader, "business-pod");
@@ -42,20 +47,15 @@ fn identity(app: &TestApp, address: &str) -> RemoteIdentity {
         clock: app.clock.clone(),
         entropy: shared::sources::Sources::system().entropy,
     };
-    config.build(
-        &reqwest::Client::new(),
-        Redis::memory(),
-        &[OWN_ORIGIN.to_owned()],
-        sources,
-    )
+    config.build(&reqwest::Client::new(), redis, &[OWN_ORIGIN.to_owned()], sources)
 }
 
-async fn ask(pod: &RemoteIdentity, name: header::HeaderName, value: &str) -> Result<Option<AuthUser>, ApiError> {
+pub async fn ask(pod: &RemoteIdentity, name: header::HeaderName, value: &str) -> Result<Option<AuthUser>, ApiError> {
     let headers = HeaderMap::from_iter([(name, value.parse().unwrap())]);
     pod.authenticator.0.user(&Method::GET, &headers).await
 }
 
-async fn bearer(pod: &RemoteIdentity, token: &str) -> Result<Option<AuthUser>, ApiError> {
+pub async fn bearer(pod: &RemoteIdentity, token: &str) -> Result<Option<AuthUser>, ApiError> {
     ask(pod, header::AUTHORIZATION, &format!("Bearer {token}")).await
 }
 
@@ -117,7 +117,7 @@ async fn without_the_core_pod_nothing_is_allowed_that_cannot_be_checked(pool: Pg
     let app = TestApp::start(pool).await;
     let ada = app.register("ada@example.com").await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let lonely = identity(&app, &gone.to_string());
+    let lonely = identity(&app, &gone.to_string(), Redis::memory());
     assert_eq!(
         bearer(&lonely, &ada.token).await.unwrap_err().status(),
         503,

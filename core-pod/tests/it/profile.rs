@@ -21,6 +21,258 @@ fn of(who: &Traveller) -> String {
     format!("{PROFILE}/{}", who.id)
 }
 
+/// Events of a service of this kind, oldest first.
+async fn told(app: &TestApp, schema: &str, kind: &str) -> Vec<Value> {
+    let events = app.events(schema).await.into_iter().filter(|(topic, _)| topic == kind);
+    events.map(|(_, event)| event).collect()
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_whole_profile_sent_back_changes_what_differs_and_tells_of_that(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    let mut profile = get(&app, &ada, PROFILE).await.body;
+    let same = put(&app, &ada, PROFILE, profile.clone()).await;
+    assert_eq!(same.status, 200, "{}", same.body);
+    assert_eq!(
+        (&same.body["message"], &same.body["profile"]["name"]),
+        (&json!("Profile updated successfully"), &json!(""))
+    );
+    // the language is now chosen, and nothing else is
+    assert_eq!(put(&app, &ada, PROFILE, profile.clone()).await.body, same.body);
+    let chosen = told(&app, "users", "user.preferences.updated").await;
+    assert_eq!(
+        (chosen.len(), &chosen[0]["payload"]["preferences"]),
+        (1, &json!({ "language": "English" }))
+    );
+    assert!(told(&app, "auth", "user.updated").await.is_empty());
+    assert_eq!(
+        app.count("select count(*) from auth.users where username is null")
+            .await,
+        1
+    );
+
+    profile["profile"]["name"] = json!("countess");
+    profile["preferences"]["language"] = json!("fr");
+    profile["preferences"]["preferredCurrency"] = json!("unknown keys are ignored");
+    profile["notifications"]["newsletter"] = json!(true);
+    let changed = put(&app, &ada, PROFILE, profile).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    assert_eq!(
+        changed.body["profile"],
+        json!({ "name": "countess", "email": "ada@example.com", "photo": null })
+    );
+    assert_eq!(
+        (
+            &changed.body["preferences"]["language"],
+            &changed.body["notifications"]["newsletter"]
+        ),
+        (&json!("French"), &json!(true))
+    );
+    let mut shown = get(&app, &ada, PROFILE).await.body;
+    shown["message"] = changed.body["message"].clone();
+    assert_eq!(shown, changed.body);
+
+    let updated = told(&app, "auth", "user.updated").await;
+    assert_eq!(updated.len(), 1);
+    assert_eq!(updated[0]["source"], "user-service");
+    assert_eq!(
+        updated[0]["payload"]["changes"],
+        json!({ "username": { "old": null, "new": "countess" } })
+    );
+    let preferences = told(&app, "users", "user.preferences.updated").await;
+    assert_eq!(preferences.len(), 2);
+    let told_of = preferences[1]["payload"]["preferences"].as_object().unwrap();
+    let keys: Vec<_> = told_of.keys().map(String::as_str).collect();
+    assert_eq!(
+        (keys, &told_of["language"]),
+        (vec!["language", "notifications"], &json!("French"))
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn two_travellers_called_alike_may_both_save_and_a_user_name_is_taken_once(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let one = app.register("one@example.com").await;
+    let two = app.register("two@example.com").await;
+    for who in [&one, &two] {
+        let body = json!({ "profile": { "name": "Ada Lovelace" }, "preferences": { "currency": "EUR" } });
+        assert_eq!(put(&app, who, PROFILE, body).await.status, 200);
+    }
+    assert_eq!(
+        put(&app, &one, PROFILE, json!({ "profile": { "name": "ada" } }))
+            .await
+            .status,
+        200
+    );
+    let taken = json!({ "profile": { "name": "ada", "photo": "https://cdn.example/x.png" }, "preferences": { "currency": "GBP" } });
+    put(&app, &two, PROFILE, taken).await.refused(409, "USERNAME_TAKEN");
+    let taken = json!({ "profile": { "email": "ONE@example.com" }, "preferences": { "currency": "GBP" } });
+    put(&app, &two, PROFILE, taken).await.refused(409, "EMAIL_TAKEN");
+    let shown = get(&app, &two, PROFILE).await.body;
+    assert_eq!(
+        (&shown["preferences"]["currency"], &shown["profile"]["photo"]),
+        (&json!("EUR"), &Value::Null),
+        "nothing is half-done"
+    );
+    assert_eq!(app.count("select count(*) from users.doomed_objects").await, 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn another_address_is_normalised_and_told_with_the_old_one(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@gmail.com").await;
+    assert_eq!(
+        put(
+            &app,
+            &ada,
+            PROFILE,
+            json!({ "profile": { "email": "A.D.A@googlemail.com" } })
+        )
+        .await
+        .status,
+        200
+    );
+    assert!(
+        told(&app, "auth", "user.updated").await.is_empty(),
+        "another spelling of one address is no change"
+    );
+    let moved = put(
+        &app,
+        &ada,
+        PROFILE,
+        json!({ "profile": { "email": "Ada.New+x@Gmail.com" } }),
+    )
+    .await;
+    assert_eq!(
+        (moved.status.as_u16(), &moved.body["profile"]["email"]),
+        (200, &json!("adanew@gmail.com"))
+    );
+    let updated = told(&app, "auth", "user.updated").await;
+    assert_eq!(
+        updated[0]["payload"]["changes"]["email"],
+        json!({ "old": "ada@gmail.com", "new": "adanew@gmail.com" })
+    );
+    assert_eq!(app.login("ada.new@gmail.com").await.id, ada.id);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_bad_profile_is_400_and_changes_nothing(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    let good = json!({ "currency": "EUR" });
+    for (path, bad) in [
+        (
+            "profile.name",
+            json!({ "profile": { "name": "<b>" }, "preferences": good }),
+        ),
+        (
+            "profile.name",
+            json!({ "profile": { "name": "" }, "preferences": good }),
+        ),
+        (
+            "profile.name",
+            json!({ "profile": { "name": "x".repeat(101) }, "preferences": good }),
+        ),
+        ("profile.name", json!({ "profile": { "name": 7 }, "preferences": good })),
+        (
+            "profile.email",
+            json!({ "profile": { "email": "nobody" }, "preferences": good }),
+        ),
+        (
+            "profile.photo",
+            json!({ "profile": { "photo": "javascript:alert(1)" }, "preferences": good }),
+        ),
+        (
+            "profile.photo",
+            json!({ "profile": { "photo": "/uploads/avatars/avatar-1-2.png" }, "preferences": good }),
+        ),
+        ("profile", json!({ "profile": ["name"], "preferences": good })),
+        (
+            "travel.activities",
+            json!({ "travel": { "activities": "ski" }, "preferences": good }),
+        ),
+        (
+            "notifications.dealAlerts",
+            json!({ "notifications": { "dealAlerts": 1 }, "preferences": good }),
+        ),
+        (
+            "privacy.profileVisibility",
+            json!({ "privacy": { "profileVisibility": "friends" }, "preferences": good }),
+        ),
+    ] {
+        let reply = put(&app, &ada, PROFILE, bad).await;
+        reply.refused(400, "VALIDATION");
+        assert_eq!(reply.body["errors"][0]["path"], path, "{}", reply.body);
+    }
+    for bad in [
+        json!([]),
+        json!({ "profile": { "photo": "data:image/svg+xml;base64,AAAA" }, "preferences": good }),
+        json!({ "profile": { "photo": "data:image/png;base64,AAAA" } }),
+    ] {
+        assert_eq!(put(&app, &ada, PROFILE, bad).await.status, 400);
+    }
+    let shown = get(&app, &ada, PROFILE).await.body;
+    assert_eq!(shown["preferences"]["currency"], "USD");
+    assert!(app.events("users").await.is_empty());
+    let call = || app.put(PROFILE).bearer(&ada.token);
+    call()
+        .raw("application/json", "{")
+        .send()
+        .await
+        .refused(400, "INVALID_JSON");
+    assert_eq!(call().send().await.status, 200, "no body is an empty object");
+    let large = json!({ "x": "y".repeat(3 * 1024 * 1024) });
+    assert_eq!(call().json(&large).send().await.status, 200);
+    let larger = json!({ "x": "y".repeat(5 * 1024 * 1024) });
+    call().json(&larger).send().await.refused(413, "PAYLOAD_TOO_LARGE");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_picture_elsewhere_on_the_web_is_referred_to(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    let url = "https://cdn.example/me.png";
+    for photo in [
+        json!(url),
+        json!({ "success": true, "avatar": url }),
+        json!({}),
+        json!(null),
+    ] {
+        let reply = put(&app, &ada, PROFILE, json!({ "profile": { "photo": photo } })).await;
+        assert_eq!(
+            (reply.status.as_u16(), &reply.body["profile"]["photo"]),
+            (200, &json!(url))
+        );
+    }
+    let events = told(&app, "users", "user.profile.updated").await;
+    assert_eq!(
+        (events.len(), &events[0]["payload"]["profile"]),
+        (1, &json!({ "avatar": url }))
+    );
+}
+
+#[sqlx::test(migrations = false)]
+async fn deleting_the_profile_asks_for_the_deletion_of_the_account(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    app.delete(PROFILE).send().await.refused(401, "TOKEN_MISSING");
+    let asked = app.delete(PROFILE).bearer(&ada.token).send().await;
+    assert_eq!(
+        (asked.status.as_u16(), &asked.body["data"]["requestType"]),
+        (200, &json!("DATA_DELETION"))
+    );
+    assert_eq!(
+        (&asked.body["data"]["status"], &asked.body["success"]),
+        (&json!("PENDING"), &json!(true))
+    );
+    assert_eq!(
+        get(&app, &ada, PROFILE).await.status,
+        200,
+        "the account goes on until the grace is over"
+    );
+}
+
 #[sqlx::test(migrations = false)]
 async fn settings_begin_with_the_defaults_and_change_one_by_one(pool: PgPool) {
     let app = TestApp::start(pool).await;

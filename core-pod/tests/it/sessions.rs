@@ -346,7 +346,7 @@ async fn tokens_of_a_key_that_no_longer_signs_are_still_good(pool: PgPool) {
     assert_eq!(published.body["keys"].as_array().unwrap().len(), 2);
     assert_eq!(
         published.headers["cache-control"],
-        "public, max-age=300, stale-if-error=86400"
+        "public, max-age=60, stale-if-error=86400"
     );
     assert!(published.body["keys"][0].get("d").is_none() && !published.body.to_string().contains(SEED_A));
     let withdrawn = json!([{ "kid": "b", "seed": SEED_B, "use": "sign" }]).to_string();

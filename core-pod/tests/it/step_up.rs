@@ -73,6 +73,76 @@ async fn by_default_only_accounts_that_use_a_second_factor_are_asked_again(pool:
 }
 
 #[sqlx::test(migrations = false)]
+async fn another_address_needs_a_recent_proof_and_other_changes_do_not(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let plain = app.register("plain@example.com").await;
+    let Protected { traveller, secret, .. } = protect(&app, "ada@example.com").await;
+    let put = |token: &str, body: Value| {
+        let call = app.call(http::Method::PUT, "/api/v1/auth/profile").bearer(token);
+        call.json(&body).send()
+    };
+    app.advance(10 * 60);
+    let same = json!({ "email": "ada@example.com", "firstName": "Augusta" });
+    assert_eq!(put(&traveller.token, same).await.status, 200);
+    let other = json!({ "email": "countess@example.com" });
+    put(&traveller.token, other.clone())
+        .await
+        .refused(403, "REAUTH_REQUIRED");
+    let put_profile = |body: Value| {
+        let call = app
+            .call(http::Method::PUT, "/api/v1/users/profile")
+            .bearer(&traveller.token);
+        call.json(&json!({ "profile": body })).send()
+    };
+    put_profile(other.clone()).await.refused(403, "REAUTH_REQUIRED");
+    let same = json!({ "email": "ada@example.com", "name": "countess" });
+    assert_eq!(put_profile(same).await.status, 200);
+    let moved = json!({ "email": "other@example.com" });
+    assert_eq!(put(&plain.token, moved).await.status, 200, "a client of the original");
+    let again = app.post("/api/v1/auth/reauthenticate").bearer(&traveller.token);
+    let again = again.json(&json!({ "code": code_at(&app, &secret, 0) })).send().await;
+    assert_eq!(again.status, 200);
+    assert_eq!(put(&traveller.token, other).await.status, 200);
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_copy_and_the_deletion_of_all_data_need_a_recent_proof(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let plain = app.register("plain@example.com").await;
+    let Protected { traveller, secret, .. } = protect(&app, "ada@example.com").await;
+    let ask = |token: &str, path: &str, body: Value| {
+        let call = app.post(&format!("/api/v1/users/gdpr/{path}")).bearer(token);
+        call.json(&body).send()
+    };
+    let wishes = [
+        ("data-export", json!({})),
+        ("export", json!({})),
+        ("data-deletion", json!({})),
+        ("delete-account", json!({})),
+        ("request", json!({ "type": "DATA_EXPORT" })),
+        ("request", json!({ "type": "DATA_DELETION" })),
+    ];
+    app.advance(10 * 60);
+    for (path, body) in wishes.clone() {
+        ask(&traveller.token, path, body).await.refused(403, "REAUTH_REQUIRED");
+    }
+    app.call(http::Method::DELETE, "/api/v1/users/gdpr/account")
+        .bearer(&traveller.token)
+        .send()
+        .await
+        .refused(403, "REAUTH_REQUIRED");
+    let again = app.post("/api/v1/auth/reauthenticate").bearer(&traveller.token);
+    let again = again.json(&json!({ "code": code_at(&app, &secret, 0) })).send().await;
+    assert_eq!(again.status, 200);
+    for (path, body) in wishes {
+        for token in [&traveller.token, &plain.token] {
+            let reply = ask(token, path, body.clone()).await;
+            assert_eq!(reply.status, 201, "{path}: {}", reply.body);
+        }
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_switch_asks_every_account(pool: PgPool) {
     let app = TestApp::with(pool, &[("STEP_UP_ALWAYS", "true")]).await;
     let plain = app.register("plain@example.com").await;

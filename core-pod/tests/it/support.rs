@@ -23,6 +23,11 @@ use sqlx::PgPool;
 use tower::ServiceExt as _;
 
 pub const PASSWORD: &str = "Passw0rd!";
+/// Replicas of one platform sign with one key.
+pub const ONE_KEY: (&str, &str) = (
+    "JWT_KEYSET",
+    r#"[{"kid":"a","seed":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","use":"sign"}]"#,
+);
 pub const OWN_ORIGIN: &str = "http://localhost:5173";
 
 /// The core pod over one test's database.
@@ -141,6 +146,23 @@ impl TestApp {
         }
     }
 
+    /// A call on another listener than that of `router`.
+    pub fn on(&self, listener: &Router, method: Method, path: &str) -> Call {
+        let router = listener.clone();
+        Call {
+            router,
+            ..self.call(method, path)
+        }
+    }
+
+    /// The service token of a pod.
+    pub async fn service_token(&self, pod: &str) -> String {
+        let secret = shared::auth::config::DEVELOPMENT_CLIENT_SECRET;
+        let credentials = json!({ "clientId": pod, "clientSecret": secret });
+        let issued = self.post("/api/v1/auth/service-token").json(&credentials).send().await;
+        issued.body["data"]["accessToken"].as_str().unwrap().to_owned()
+    }
+
     /// Signs a traveller up.
     pub async fn register(&self, email: &str) -> Traveller {
         let body = json!({ "email": email, "password": PASSWORD, "firstName": "Ada", "lastName": "Lovelace" });
@@ -154,6 +176,16 @@ impl TestApp {
         let reply = self.try_login(email, PASSWORD).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
         Traveller::from(&reply)
+    }
+
+    /// Signs in, or up if there is no such account yet.
+    pub async fn login_or_register(&self, email: &str) -> Traveller {
+        let reply = self.try_login(email, PASSWORD).await;
+        if reply.status == 200 {
+            Traveller::from(&reply)
+        } else {
+            self.register(email).await
+        }
     }
 
     pub async fn try_login(&self, email: &str, password: &str) -> Reply {
@@ -285,11 +317,11 @@ impl Call {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// The body as JSON, null if it is none.
+    /// As JSON; null if it is none.
     pub body: Value,
-    /// The body as it came.
-    pub bytes: axum::body::Bytes,
     pub text: String,
+    /// As it came.
+    pub bytes: axum::body::Bytes,
 }
 
 impl Reply {

@@ -14,11 +14,13 @@
     reason = "a test stops where something is not as it should be"
 )]
 
+mod identity;
 mod limits;
 mod load;
 mod platform;
 mod report;
 mod scenario;
+mod sockets;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -79,9 +81,11 @@ async fn measure() -> anyhow::Result<()> {
     let traveller = scenario::Travellers::prepare(&platform).await?;
     limits::measure(&platform, &traveller, &plan, &mut report).await?;
     scenario::reads(&platform, &traveller, &plan, &mut report).await?;
-    scenario::sign_ins(&platform, &plan, &mut report).await?;
+    report.add(scenario::sign_ins(&platform, &plan, "login").await?);
+    identity::measure(&platform, &traveller, &plan, &mut report).await?;
     scenario::checkouts(&platform, &plan, &mut report).await?;
     platform.note_after_load(&mut report);
+    sockets::idle(&platform, &mut report).await?;
     report.judge();
     report.print();
     report.write(&plan.output)?;

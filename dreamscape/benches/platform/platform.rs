@@ -109,6 +109,9 @@ impl Platform {
             ),
             ("SERVICE_CLIENT_SECRET", "b".repeat(43)),
             ("RATE_LIMIT_MULTIPLIER", "1000000".into()),
+            // ten thousand idle sockets of fifty accounts
+            ("SOCKETS_PER_USER", "200".into()),
+            ("HTTP_MAX_CONNECTIONS", "20000".into()),
             ("JWKS_URL", format!("http://127.0.0.1:{auth}/.well-known/jwks.json")),
             ("AUTH_SERVICE_URL", format!("http://127.0.0.1:{auth}")),
         ];
@@ -202,6 +205,12 @@ impl Platform {
                 report.fact(format!("{} resident, after load", pod.name), kb / 1_024.0, "MB", None);
             }
         }
+    }
+
+    /// What a pod holds now, in MB.
+    pub fn resident_mb(&self, name: &str) -> anyhow::Result<f64> {
+        let pod = self.pods.iter().find(|pod| pod.name == name).context("no such pod")?;
+        Ok(resident_kb(&pod.child)? / 1_024.0)
     }
 
     /// Ends the pods, then the servers.

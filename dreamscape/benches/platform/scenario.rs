@@ -10,7 +10,7 @@ use super::{
     Plan,
     load::{Case, drive, repeat},
     platform::{Addresses, Platform, Service},
-    report::Report,
+    report::{Figure, Report},
 };
 
 const PASSWORD: &str = "Dream-scape-1!";
@@ -29,6 +29,11 @@ pub struct Travellers {
 }
 
 impl Travellers {
+    /// The reader's access token.
+    pub fn bearer(&self) -> &str {
+        &self.bearer
+    }
+
     /// Signs a traveller up and fills the cart.
     pub async fn prepare(platform: &Platform) -> anyhow::Result<Self> {
         let http = reqwest::Client::new();
@@ -61,7 +66,7 @@ impl Travellers {
     }
 }
 
-async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> anyhow::Result<String> {
+pub async fn register(http: &reqwest::Client, platform: &Platform, name: &str) -> anyhow::Result<String> {
     let unique = shared::Sources::system().uuid_v4();
     let body = json!({ "email": format!("{name}.{unique}@example.com"), "password": PASSWORD, "firstName": "Bench" });
     let answer = http
@@ -168,7 +173,7 @@ end
 }
 
 /// Sign-ins with the right password: the hashing limit is the only thing that should hold them back.
-pub async fn sign_ins(platform: &Platform, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+pub async fn sign_ins(platform: &Platform, plan: &Plan, name: &'static str) -> anyhow::Result<Figure> {
     let http = reqwest::Client::new();
     let mut emails = Vec::new();
     for _ in 0..16 {
@@ -197,8 +202,7 @@ pub async fn sign_ins(platform: &Platform, plan: &Plan, report: &mut Report) -> 
             Ok(started.elapsed())
         }
     };
-    report.add(repeat("login", 8, plan.time, work).await?);
-    Ok(())
+    repeat(name, 8, plan.time, work).await
 }
 
 /// Whole checkouts: each by a new traveller with one flight; the time counted is that of `POST /cart/checkout`.

@@ -59,6 +59,31 @@ async fn sign_up(traveller: &mut Traveller) -> anyhow::Result<()> {
     let started = Instant::now();
     let profile = traveller.get("/api/v1/users/profile").await?;
     traveller.note("read the profile", text(&profile, "/profile/name")?.to_owned(), started);
+    confirm_address(traveller, &email).await
+}
+
+/// Follows the link in the mail of the sign-up, as its page of the web client does.
+async fn confirm_address(traveller: &mut Traveller, email: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let Some(mail) = traveller.mail(email, "verify-email").await? else {
+        traveller.note(
+            "confirm the address",
+            "left out: the mail is not readable here",
+            started,
+        );
+        return Ok(());
+    };
+    let (_, token) = text(&mail, "/links/0")?
+        .split_once("#token=")
+        .context("the mail has no link")?;
+    let body = json!({ "token": token });
+    traveller
+        .post("/api/v1/auth/verify-email", body, StatusCode::OK)
+        .await?;
+    let account = traveller.get("/api/v1/auth/profile").await?;
+    let verified = account.pointer("/data/user/isVerified") == Some(&Value::Bool(true));
+    ensure!(verified, "the address is not confirmed: {account}");
+    traveller.note("confirm the address", "by the link in a mail", started);
     Ok(())
 }
 

@@ -21,11 +21,14 @@ pub struct Addresses {
     voyage: String,
     payment: String,
     ai: String,
+    /// The mailbox of development, if the platform runs on this machine.
+    mailbox: Option<String>,
 }
 
 impl Addresses {
     /// Everything through one origin, as a browser does it.
     pub fn one_origin(base: &str) -> Self {
+        let mailbox = host_of(base).map(|host| format!("{}/dev/mail/messages", port_of(host, "USER_PORT", 3002)));
         let base = base.trim_end_matches('/').to_owned();
         Self {
             auth: base.clone(),
@@ -33,28 +36,21 @@ impl Addresses {
             voyage: base.clone(),
             payment: base.clone(),
             ai: base,
+            mailbox,
         }
     }
 
     /// Each service on the development port of the contract, on the host of `base`; `AUTH_PORT` and its like move them.
     pub fn direct(base: &str) -> anyhow::Result<Self> {
-        let host = base
-            .split("://")
-            .nth(1)
-            .and_then(|rest| rest.split([':', '/']).next())
-            .context("the base address has no host")?;
-        let port = |name: &str, default: u16| {
-            let port = shared::config::Reader::from_env()
-                .text_now(name)
-                .unwrap_or_else(|| default.to_string());
-            format!("http://{host}:{port}")
-        };
+        let host = host_of(base).context("the base address has no host")?;
+        let port = |name: &str, default: u16| port_of(host, name, default);
         Ok(Self {
             auth: port("AUTH_PORT", 3001),
             user: port("USER_PORT", 3002),
             voyage: port("VOYAGE_PORT", 3003),
             payment: port("PAYMENT_PORT", 3004),
             ai: port("AI_PORT", 3005),
+            mailbox: Some(format!("{}/dev/mail/messages", port("USER_PORT", 3002))),
         })
     }
 
@@ -67,6 +63,18 @@ impl Addresses {
             _ => &self.voyage,
         }
     }
+}
+
+fn host_of(base: &str) -> Option<&str> {
+    base.split("://").nth(1).and_then(|rest| rest.split([':', '/']).next())
+}
+
+/// The address of a service on this host, on its development port or where the environment has moved it.
+fn port_of(host: &str, name: &str, default: u16) -> String {
+    let port = shared::config::Reader::from_env()
+        .text_now(name)
+        .unwrap_or_else(|| default.to_string());
+    format!("http://{host}:{port}")
 }
 
 /// One traveller with a browser.
@@ -157,6 +165,35 @@ impl Traveller {
             ensure!(
                 Instant::now() < deadline,
                 "{what} did not happen within {} s; last seen: {answer}",
+                self.patience.as_secs()
+            );
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// The newest mail of this template to this address, as soon as it is there. `None` where there is no mailbox to look
+    /// into: mail of this platform leaves for real, or the platform is elsewhere.
+    pub async fn mail(&self, to: &str, template: &str) -> anyhow::Result<Option<Value>> {
+        let Some(mailbox) = &self.addresses.mailbox else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let answer = match self.http.get(mailbox).send().await {
+                Ok(answer) if answer.status().is_success() => answer,
+                _ => return Ok(None),
+            };
+            let mails: Vec<Value> = answer.json().await.context("the mailbox gave no list")?;
+            let wanted = |mail: &&Value| {
+                let field = |name| mail.get(name).and_then(Value::as_str);
+                field("to") == Some(to) && field("template") == Some(template)
+            };
+            if let Some(mail) = mails.iter().find(wanted) {
+                return Ok(Some(mail.clone()));
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no mail `{template}` came within {} s",
                 self.patience.as_secs()
             );
             tokio::time::sleep(ASK_AGAIN).await;

@@ -30,6 +30,8 @@ async fn a_traveller_gets_a_confirmed_booking_through_one_origin_and_directly() 
         assert_eq!(steps_named(&steps, "pay by card"), 2, "{steps:?}");
         assert_eq!(steps_named(&steps, "declined"), 1, "{steps:?}");
         assert_eq!(steps_named(&steps, "popular"), 1, "{steps:?}");
+        let confirmed = steps.iter().find(|step| step["what"] == "confirm the address").unwrap();
+        assert_eq!(confirmed["seen"], "by the link in a mail", "{steps:?}");
     }
 
     let metrics = reqwest::get(format!("{}/metrics", site.address("BUSINESS_METRICS_PORT")))

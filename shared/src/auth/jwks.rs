@@ -1,6 +1,6 @@
 //! The published public keys, as the pods that do not sign read them.
 //!
-//! contract: core §12 (`JWKS_URL`), §14. Fetched at start (and tried again until they come), refreshed every few minutes,
+//! contract: core §12 (`JWKS_URL`), §14. Fetched at start (and tried again until they come), refreshed every few seconds,
 //! and once more when a token names an unknown key. Keys once fetched are kept while the core pod is away.
 
 use std::{
@@ -16,8 +16,8 @@ use super::{
     tokens::TokenError,
 };
 
-/// Between two refreshes in the background.
-const REFRESH_EVERY: Duration = Duration::from_mins(5);
+/// Between two refreshes in the background: a key that is withdrawn is refused everywhere within this time.
+const REFRESH_EVERY: Duration = Duration::from_secs(20);
 /// Between two fetches that unknown keys cause, so that forged tokens cannot make us flood the core pod.
 const FETCH_AT_MOST_EVERY: Duration = Duration::from_secs(2);
 /// While there are no keys at all nothing can be checked, so requests may try more often.

@@ -1,8 +1,13 @@
-//! Ed25519 key sets: one key signs, all of them verify, so that keys can be rotated without ending a session.
+//! Ed25519 key sets: one key signs, all of them verify, so that keys can be rotated without ending a session, and without
+//! a restart ([`KeyRing`]).
 //!
 //! contract: core §2.3, §12 (`JWT_KEYSET`, `JWT_SIGNING_KEY`), §14 (JWKS)
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -52,6 +57,105 @@ struct Entry {
     seed: SecretString,
     #[serde(rename = "use")]
     purpose: Use,
+}
+
+/// A private key with its name.
+#[derive(Clone)]
+pub struct KeyEntry {
+    kid: String,
+    seed: Zeroizing<[u8; 32]>,
+    signs: bool,
+}
+
+impl fmt::Debug for KeyEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyEntry")
+            .field("kid", &self.kid)
+            .field("signs", &self.signs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyEntry {
+    /// A key of this name.
+    pub fn new(kid: impl Into<String>, seed: &[u8], signs: bool) -> Result<Self, KeySetError> {
+        let kid = kid.into();
+        let seed = <[u8; 32]>::try_from(seed).map_err(|_| KeySetError::Seed(kid.clone()))?;
+        Ok(Self {
+            kid,
+            seed: Zeroizing::new(seed),
+            signs,
+        })
+    }
+
+    /// A fresh one that signs, named after its public key.
+    pub fn generate(sources: &Sources) -> Result<Self, KeySetError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        sources.entropy.fill(&mut *seed);
+        Self::new(derived_kid(&seed)?, &*seed, true)
+    }
+
+    /// The keys of `JWT_KEYSET`: `[{"kid":"2026-01","seed":"<32 bytes, base64url>","use":"sign"|"verify"}]`.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, KeySetError> {
+        let entries: Vec<Entry> = serde_json::from_str(text).map_err(|_| KeySetError::Format)?;
+        let entries = entries.into_iter().map(|entry| {
+            let seed = decode_seed(entry.seed.expose_secret()).ok_or_else(|| KeySetError::Seed(entry.kid.clone()))?;
+            Self::new(entry.kid, &*seed, entry.purpose == Use::Sign)
+        });
+        entries.collect()
+    }
+
+    /// The key of `JWT_SIGNING_KEY`: one seed. Its `kid` is derived from the public key, so replicas agree on it.
+    pub fn parse_single(text: &str) -> Result<Self, KeySetError> {
+        let seed = decode_seed(text).ok_or_else(|| KeySetError::Seed("JWT_SIGNING_KEY".to_owned()))?;
+        Self::new(derived_kid(&seed)?, &*seed, true)
+    }
+
+    /// The name tokens carry in their header.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The private part, to be sealed and stored.
+    pub fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
+    /// Whether it may sign.
+    pub fn signs(&self) -> bool {
+        self.signs
+    }
+
+    /// The same key, to sign or only to verify with.
+    #[must_use]
+    pub fn signing(mut self, signs: bool) -> Self {
+        self.signs = signs;
+        self
+    }
+
+    /// The public part.
+    pub fn public(&self) -> Result<Jwk, KeySetError> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*self.seed).map_err(|_| KeySetError::Seed(self.kid.clone()))?;
+        Ok(Jwk {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            alg: "EdDSA".to_owned(),
+            purpose: "sig".to_owned(),
+            kid: self.kid.clone(),
+            x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
+        })
+    }
+
+    fn encoding_key(&self) -> EncodingKey {
+        let der = Zeroizing::new([PKCS8_PREFIX.as_slice(), self.seed.as_slice()].concat());
+        EncodingKey::from_ed_der(&der)
+    }
+}
+
+fn derived_kid(seed: &[u8; 32]) -> Result<String, KeySetError> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeySetError::SelfTest)?;
+    let fingerprint = hex::encode(Sha256::digest(pair.public_key().as_ref()));
+    Ok(fingerprint.get(..16).unwrap_or(&fingerprint).to_owned())
 }
 
 /// One public key in JWK form (RFC 8037).
@@ -117,6 +221,7 @@ pub struct KeySet {
     kid: String,
     signing: EncodingKey,
     jwks: Jwks,
+    public: PublicKeys,
 }
 
 impl fmt::Debug for KeySet {
@@ -129,50 +234,42 @@ impl fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Reads `JWT_KEYSET`: `[{"kid":"2026-01","seed":"<32 bytes, base64url>","use":"sign"|"verify"}]`. The first key to
-    /// sign signs, all keys verify; every key is put to the test.
-    pub fn parse(text: &str) -> Result<Self, KeySetError> {
-        let entries: Vec<Entry> = serde_json::from_str(text).map_err(|_| KeySetError::Format)?;
-        let mut signing = None;
+    /// The set of these keys. The first that may sign signs, all verify; the signing key is put to the test.
+    pub fn of(entries: &[KeyEntry]) -> Result<Self, KeySetError> {
         let mut jwks = Jwks::default();
         for entry in entries {
             if jwks.keys.iter().any(|known| known.kid == entry.kid) {
-                return Err(KeySetError::Duplicate(entry.kid));
+                return Err(KeySetError::Duplicate(entry.kid.clone()));
             }
-            let seed = decode_seed(entry.seed.expose_secret()).ok_or_else(|| KeySetError::Seed(entry.kid.clone()))?;
-            let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeySetError::Seed(entry.kid.clone()))?;
-            jwks.keys.push(Jwk {
-                kty: "OKP".to_owned(),
-                crv: "Ed25519".to_owned(),
-                alg: "EdDSA".to_owned(),
-                purpose: "sig".to_owned(),
-                kid: entry.kid.clone(),
-                x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
-            });
-            if entry.purpose == Use::Sign && signing.is_none() {
-                let der = Zeroizing::new([PKCS8_PREFIX.as_slice(), seed.as_slice()].concat());
-                signing = Some((entry.kid, EncodingKey::from_ed_der(&der)));
-            }
+            jwks.keys.push(entry.public()?);
         }
-        let (kid, signing) = signing.ok_or(KeySetError::NothingSigns)?;
-        let set = Self { kid, signing, jwks };
+        let signing = entries
+            .iter()
+            .find(|entry| entry.signs)
+            .ok_or(KeySetError::NothingSigns)?;
+        let set = Self {
+            kid: signing.kid.clone(),
+            signing: signing.encoding_key(),
+            public: PublicKeys::from_jwks(&jwks),
+            jwks,
+        };
         set.self_test()?;
         Ok(set)
     }
 
-    /// Reads `JWT_SIGNING_KEY`: one seed. Its `kid` is derived from the public key, so replicas agree on it.
+    /// Reads `JWT_KEYSET` (see [`KeyEntry::parse_list`]).
+    pub fn parse(text: &str) -> Result<Self, KeySetError> {
+        Self::of(&KeyEntry::parse_list(text)?)
+    }
+
+    /// Reads `JWT_SIGNING_KEY` (see [`KeyEntry::parse_single`]).
     pub fn single(seed: &str) -> Result<Self, KeySetError> {
-        let raw = decode_seed(seed).ok_or_else(|| KeySetError::Seed("JWT_SIGNING_KEY".to_owned()))?;
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*raw).map_err(|_| KeySetError::SelfTest)?;
-        let fingerprint = hex::encode(Sha256::digest(pair.public_key().as_ref()));
-        let kid = fingerprint.get(..16).unwrap_or(&fingerprint);
-        let text = Zeroizing::new(serde_json::json!([{ "kid": kid, "seed": seed.trim(), "use": "sign" }]).to_string());
-        Self::parse(&text)
+        Self::of(&[KeyEntry::parse_single(seed)?])
     }
 
     /// A fresh key that dies with the process, for development and tests.
     pub fn generate(sources: &Sources) -> Result<Self, KeySetError> {
-        Self::single(&Zeroizing::new(sources.secret()))
+        Self::of(&[KeyEntry::generate(sources)?])
     }
 
     /// The name of the key that signs.
@@ -186,8 +283,8 @@ impl KeySet {
     }
 
     /// What this process verifies with.
-    pub fn public(&self) -> PublicKeys {
-        PublicKeys::from_jwks(&self.jwks)
+    pub fn public(&self) -> &PublicKeys {
+        &self.public
     }
 
     pub(super) fn encoding_key(&self) -> &EncodingKey {
@@ -199,12 +296,38 @@ impl KeySet {
         let message = b"dreamscape";
         let signature = jsonwebtoken::crypto::sign(message, &self.signing, jsonwebtoken::Algorithm::EdDSA)
             .map_err(|_| KeySetError::SelfTest)?;
-        let public = self.public();
-        let key = public.get(&self.kid).ok_or(KeySetError::SelfTest)?;
+        let key = self.public.get(&self.kid).ok_or(KeySetError::SelfTest)?;
         match jsonwebtoken::crypto::verify(&signature, message, key, jsonwebtoken::Algorithm::EdDSA) {
             Ok(true) => Ok(()),
             _ => Err(KeySetError::SelfTest),
         }
+    }
+}
+
+/// The key set in use, which may be exchanged while the process runs. Clones see the exchange.
+#[derive(Debug, Clone)]
+pub struct KeyRing(Arc<RwLock<Arc<KeySet>>>);
+
+impl KeyRing {
+    /// The present set. Not to be held for long: the next request may find another.
+    pub fn current(&self) -> Arc<KeySet> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another set in its place. Says whether that changed anything.
+    pub fn replace(&self, next: KeySet) -> bool {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = current.kid != next.kid || current.jwks != next.jwks;
+        if differs {
+            *current = Arc::new(next);
+        }
+        differs
+    }
+}
+
+impl From<KeySet> for KeyRing {
+    fn from(set: KeySet) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(set))))
     }
 }
 

@@ -99,7 +99,7 @@ impl Issuer {
     pub fn with_sources(sources: Sources) -> Result<Self, KeySetError> {
         let keys = KeySet::generate(&sources)?;
         let signer = Signer::new(keys.clone(), TokenPolicy::default(), sources.clone());
-        let verifier = Verifier::own(&keys, TokenPolicy::default(), sources.clone());
+        let verifier = Verifier::own(keys, TokenPolicy::default(), sources.clone());
         let sessions = MemorySessions::default();
         let checked = Sessions::new(Arc::new(sessions.clone()));
         Ok(Self {

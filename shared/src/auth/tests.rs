@@ -65,7 +65,7 @@ fn authority() -> Authority {
     let sources = sources(&clock);
     let keys = KeySet::generate(&sources).unwrap();
     let signer = Signer::new(keys.clone(), TokenPolicy::default(), sources.clone());
-    let verifier = Verifier::own(&keys, TokenPolicy::default(), sources);
+    let verifier = Verifier::own(keys.clone(), TokenPolicy::default(), sources);
     Authority {
         clock,
         keys,

@@ -9,8 +9,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-pub use super::keys::{Jwk, Jwks, KeySet, KeySetError};
-use super::{Role, jwks::JwksCache, keys::PublicKeys};
+pub use super::keys::{Jwk, Jwks, KeyRing, KeySet, KeySetError};
+use super::{Role, jwks::JwksCache};
 use crate::{
     id::{SessionId, UserId},
     sources::Sources,
@@ -159,15 +159,19 @@ pub struct Grant {
 /// Makes tokens; only the core pod has one.
 #[derive(Debug, Clone)]
 pub struct Signer {
-    keys: KeySet,
+    keys: KeyRing,
     policy: TokenPolicy,
     sources: Sources,
 }
 
 impl Signer {
     /// Signs with the signing key of `keys`.
-    pub fn new(keys: KeySet, policy: TokenPolicy, sources: Sources) -> Self {
-        Self { keys, policy, sources }
+    pub fn new(keys: impl Into<KeyRing>, policy: TokenPolicy, sources: Sources) -> Self {
+        Self {
+            keys: keys.into(),
+            policy,
+            sources,
+        }
     }
 
     /// How long access tokens live.
@@ -215,8 +219,9 @@ impl Signer {
     #[doc(hidden)]
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, SignError> {
         let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.keys.kid().to_owned());
-        jsonwebtoken::encode(&header, claims, self.keys.encoding_key()).map_err(|_| SignError)
+        let keys = self.keys.current();
+        header.kid = Some(keys.kid().to_owned());
+        jsonwebtoken::encode(&header, claims, keys.encoding_key()).map_err(|_| SignError)
     }
 
     fn stamp(&self) -> (i64, String) {
@@ -234,7 +239,7 @@ fn seconds(duration: Duration) -> i64 {
 /// Where a verifier's public keys come from.
 #[derive(Debug, Clone)]
 enum KeySource {
-    Own(PublicKeys),
+    Own(KeyRing),
     Published(JwksCache),
 }
 
@@ -264,8 +269,8 @@ impl fmt::Debug for Verifier {
 
 impl Verifier {
     /// A verifier over the keys of this process (core pod).
-    pub fn own(keys: &KeySet, policy: TokenPolicy, sources: Sources) -> Self {
-        Self::new(KeySource::Own(keys.public()), policy, sources)
+    pub fn own(keys: impl Into<KeyRing>, policy: TokenPolicy, sources: Sources) -> Self {
+        Self::new(KeySource::Own(keys.into()), policy, sources)
     }
 
     /// A verifier over the published keys (the other pods).
@@ -355,14 +360,14 @@ impl Verifier {
 
     async fn key(&self, kid: &str) -> Result<DecodingKey, TokenError> {
         match &self.keys {
-            KeySource::Own(keys) => keys.get(kid).cloned().ok_or(TokenError::Invalid),
+            KeySource::Own(keys) => keys.current().public().get(kid).cloned().ok_or(TokenError::Invalid),
             KeySource::Published(jwks) => jwks.key(kid).await,
         }
     }
 
     fn knows(&self, kid: &str) -> bool {
         match &self.keys {
-            KeySource::Own(keys) => keys.get(kid).is_some(),
+            KeySource::Own(keys) => keys.current().public().get(kid).is_some(),
             KeySource::Published(jwks) => jwks.knows(kid),
         }
     }

@@ -119,7 +119,8 @@ impl Target {
     pub fn read_timeout(self, path: &str) -> Duration {
         let seconds = match self {
             Self::Auth | Self::Core => 10,
-            Self::User if path.ends_with("/avatar") => 60,
+            // a poll waits for news until the next ping, and the client has as long again to answer it
+            Self::User if path.ends_with("/avatar") || path.starts_with("/socket.io") => 60,
             Self::User => 15,
             Self::Voyage | Self::Payment | Self::Panorama => 30,
             Self::Ai => 60,

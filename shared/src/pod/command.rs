@@ -1,4 +1,4 @@
-//! The command line of a pod: `serve`, `migrate`, `healthcheck`, `openapi`, `config`.
+//! The command line of a pod: `serve`, `migrate`, `healthcheck`, `openapi`, `config`, and what it has for operators.
 
 use std::{
     ffi::OsString,
@@ -92,7 +92,15 @@ pub fn run<P: Pod>(arguments: impl IntoIterator<Item = OsString>, embed: Option<
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     telemetry::process::mark_start();
     let command = Arguments::command().name(P::NAME).about(P::ABOUT);
-    let arguments = match Arguments::from_arg_matches(&command.get_matches_from(arguments)) {
+    let own = P::operator_commands();
+    let names: Vec<String> = own.iter().map(|command| command.get_name().to_owned()).collect();
+    let matches = command.subcommands(own).get_matches_from(arguments);
+    if let Some(name) = matches.subcommand_name()
+        && names.iter().any(|own| own == name)
+    {
+        return finished::<P>(operate::<P>(matches, embed));
+    }
+    let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
@@ -103,9 +111,30 @@ pub fn run<P: Pod>(arguments: impl IntoIterator<Item = OsString>, embed: Option<
         Command::Openapi => print_openapi::<P>(),
         Command::Config { markdown } => Ok(print_config::<P>(markdown, embed.is_some())),
     };
+    finished::<P>(outcome)
+}
+
+fn finished<P: Pod>(outcome: anyhow::Result<u8>) -> u8 {
     outcome.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", P::NAME);
         FAILED
+    })
+}
+
+/// Runs a command of the pod's own with all its settings.
+fn operate<P: Pod>(matches: clap::ArgMatches, embed: Option<EmbedFn>) -> anyhow::Result<u8> {
+    runtime()?.block_on(async {
+        let mut reader = Reader::from_env();
+        let process = ProcessConfig::read(&mut reader);
+        let (_metrics, _guard) = telemetry::init(P::NAME, &process.telemetry);
+        let _kept = embedded::<P>(&mut reader, embed).await?;
+        let config = P::read(&mut reader);
+        if let Some(code) = refused(&mut reader) {
+            return Ok(code);
+        }
+        let printed = P::operate(config, matches).await?;
+        println!("{printed}");
+        Ok(DONE)
     })
 }
 

@@ -41,6 +41,19 @@ pub trait Pod: 'static {
     /// The document of its public API.
     fn openapi() -> utoipa::openapi::OpenApi;
 
+    /// Commands for operators beside those that every pod has.
+    fn operator_commands() -> Vec<clap::Command> {
+        Vec::new()
+    }
+
+    /// Runs one of them; gives what is to be printed.
+    fn operate(
+        _config: Self::Config,
+        _matches: clap::ArgMatches,
+    ) -> impl Future<Output = anyhow::Result<String>> + Send + 'static {
+        async { anyhow::bail!("this pod has no such command") }
+    }
+
     /// Runs until the drain is over. Background work goes on `tasks`; the caller waits for it afterwards.
     fn serve(
         config: Self::Config,

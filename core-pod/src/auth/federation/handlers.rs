@@ -36,14 +36,14 @@ use crate::auth::{
     fields::{Fields, Flag, Problems, Text},
     handlers::{Answer, Done, SignedIn, logged_in, origin_of, suspended, user_not_found},
     mfa::{
-        self, Proof, Reauthenticated,
+        self, Change, Proof, Reauthenticated,
         ceremony::{self, Kind, bound_to},
         store::{find_status, lock_account},
     },
     model::Account,
-    security::{self, SecurityEvent},
     sessions::{Opened, Origin},
 };
+use crate::mail::Protection;
 
 /// The routes of this area.
 pub fn routes() -> OpenApiRouter<AuthState> {
@@ -382,11 +382,14 @@ pub async fn unlink(
     if left.is_some_and(|left| !left.has_password && left.passkeys == 0 && left.identities == 0) {
         return Err(mfa::last_method());
     }
-    let event = SecurityEvent::new(caller.user, "identity_unlinked")
-        .session(caller.session)
-        .from(&origin)
-        .data(json!({ "provider": provider }));
-    security::note(&mut tx, &state.sources, &event).await?;
+    let change = Change {
+        user: caller.user,
+        session: Some(caller.session),
+        origin: Some(&origin),
+        protection: Protection::AccountUnlinked,
+        data: json!({ "provider": provider }),
+    };
+    mfa::tell(&mut tx, &state, change).await?;
     tx.commit().await?;
     Ok(Json(Done::new("Account unlinked")))
 }

@@ -14,16 +14,17 @@ use super::{
 };
 use crate::auth::{
     Auth, AuthState, events,
+    handlers::require_verified,
     mfa::{
-        self, Challenge, Proof,
+        self, Challenge, Change, Proof,
         ceremony::{self, Kind, bound_to},
         store::{Locked, lock_account, note_sign_in},
     },
     model::{Account, Email, PersonName},
-    security::{self, SecurityEvent},
     sessions::{self, Occasion, Opened, Origin},
     store::{NewAccount, find_account, find_password, insert_account},
 };
+use crate::mail::Protection;
 
 /// Somebody at a provider, as far as it matters to us.
 #[derive(Serialize, Deserialize)]
@@ -127,6 +128,9 @@ async fn sign_in(
     };
     if account.is_suspended() {
         return Ok(Arrival::Refused("ACCOUNT_SUSPENDED"));
+    }
+    if require_verified(state, &account).is_err() {
+        return Ok(Arrival::Refused("EMAIL_NOT_VERIFIED"));
     }
     if mfa::is_on(&mut tx, user).await? {
         tx.commit().await?;
@@ -233,9 +237,13 @@ pub async fn link_noted(
             _ => return Err(error.into()),
         },
     }
-    let event = SecurityEvent::new(user, "identity_linked")
-        .from(origin)
-        .data(serde_json::json!({ "provider": visitor.provider }));
-    security::note(tx, &state.sources, &event).await?;
+    let change = Change {
+        user,
+        session: None,
+        origin: Some(origin),
+        protection: Protection::AccountLinked,
+        data: serde_json::json!({ "provider": visitor.provider }),
+    };
+    mfa::tell(tx, state, change).await?;
     Ok(Ok(()))
 }

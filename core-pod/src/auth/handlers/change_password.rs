@@ -85,6 +85,7 @@ pub async fn change_password(
     let new_hash = state.hasher.hash(next.expose(), &state.sources).await?;
     let replaced = replace(&state, &proven, caller.session, &new_hash, &origin).await?;
     state.sessions.announce_revoked(&replaced.ended).await;
+    state.known.forget_cookies(&replaced.dead_cookies);
     state.sessions.announce_dead_cookies(&replaced.dead_cookies).await;
 
     metrics::counter!("auth_password_changes_total", "method" => "user_initiated").increment(1);

@@ -16,8 +16,8 @@ use crate::auth::AuthState;
     responses((status = 200, description = "The key set (RFC 7517)", body = Jwks)),
 )]
 pub async fn jwks(State(state): State<AuthState>) -> Response {
-    let mut response = Json(state.keys.jwks()).into_response();
-    let cache = HeaderValue::from_static("public, max-age=300, stale-if-error=86400");
+    let mut response = Json(state.keys.ring().current().jwks()).into_response();
+    let cache = HeaderValue::from_static("public, max-age=60, stale-if-error=86400");
     response.headers_mut().insert(header::CACHE_CONTROL, cache);
     response
 }

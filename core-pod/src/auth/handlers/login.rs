@@ -143,9 +143,7 @@ async fn attempt(
     if account.is_suspended() {
         return Err(suspended());
     }
-    if state.config.recovery.require_verification && !account.is_verified {
-        return Err(unverified());
-    }
+    require_verified(state, &account)?;
     if mfa::is_on(&mut tx, account.id).await? {
         // not a sign-in yet: what was noted of one goes with the transaction
         drop(tx);
@@ -172,8 +170,8 @@ async fn attempt(
     Ok(Outcome::SignedIn(Box::new(account), Box::new(opened)))
 }
 
-/// Checks the password and opens the transaction that accepts it; gives what was checked as well. A sign-in at the same time may have replaced an outdated
-/// hash in between; then the new one is checked.
+/// Checks the password and opens the transaction that accepts it; gives what was checked as well. A sign-in at the same
+/// time may have replaced an outdated hash in between; then the new one is checked.
 async fn prove(
     state: &AuthState,
     sign_in: &SignIn<'_>,
@@ -206,9 +204,12 @@ fn invalid_credentials() -> ApiError {
     ApiError::unauthenticated("INVALID_CREDENTIALS", "Invalid email or password")
 }
 
-/// 403 after a right password, where `REQUIRE_EMAIL_VERIFICATION` is set. Not a 401: the credentials are right.
-fn unverified() -> ApiError {
-    ApiError::forbidden("Please confirm your email address first").with_code("EMAIL_NOT_VERIFIED")
+/// 403 after a right proof, where `REQUIRE_EMAIL_VERIFICATION` is set. Not a 401: the credentials are right.
+pub fn require_verified(state: &AuthState, account: &Account) -> Result<(), ApiError> {
+    if account.is_verified || !state.config.recovery.require_verification {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("Please confirm your email address first").with_code("EMAIL_NOT_VERIFIED"))
 }
 
 /// 401 after a right password or refresh token.

@@ -36,7 +36,7 @@ use shared::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use self::login::suspended;
+pub use self::login::{require_verified, suspended};
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
 
 /// Bodies of auth routes are small (core §1.3).

@@ -157,6 +157,7 @@ pub struct OwnUserData {
         (status = 200, description = "The account as it is now", body = Answer<OwnUserData>),
         (status = 400, description = "Validation failed, or CONFLICT: the address or user name is taken"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "REAUTH_REQUIRED: another address needs a recent proof, of accounts with a second factor"),
         (status = 404, description = "The account is gone"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -167,7 +168,9 @@ pub async fn change_profile(
     Fields(body): Fields<ProfileBody>,
 ) -> Result<Json<Answer<OwnUserData>>, ApiError> {
     let changes = body.parse(state.sources.now())?;
-    let changed = Accounts::new(state)
+    let accounts = Accounts::new(state);
+    accounts.require_recent_for(&caller, &changes).await?;
+    let changed = accounts
         .change_as(caller.user, &changes, events::AUTH_SERVICE)
         .await
         .map_err(|error| match error {

@@ -83,6 +83,7 @@ pub async fn refresh(
         let family = store::find_family(&mut tx, presented).await?;
         return Err(refuse(&state, tx, family, now).await);
     };
+    state.keys.ready().await?;
     let rotated = rotate(&mut tx, &state, &claimed, &headers, now).await?;
     tx.commit().await?;
 

@@ -42,6 +42,7 @@ pub async fn service_token(
             "Invalid client credentials",
         ));
     }
+    state.keys.ready().await?;
     let access_token = state
         .signer
         .service(&credentials.client_id)

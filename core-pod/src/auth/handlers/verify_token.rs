@@ -27,7 +27,6 @@ use super::{Answer, cookies, user_not_found};
 use crate::auth::{
     AuthState,
     fields::{Fields, Text},
-    model::Account,
     sessions::{fingerprint, remaining},
     store,
 };
@@ -99,10 +98,7 @@ pub async fn verify_token(
         .await
         .into_result()?;
     let caller = caller?.ok_or_else(|| ApiError::unauthenticated("TOKEN_MISSING", "Access token required"))?;
-    let email = match &caller.email {
-        Some(email) => email.clone(),
-        None => find(&state, caller.user).await?.email,
-    };
+    let email = email(&state, caller.user).await?;
     let verified = Verified {
         user: VerifiedUser {
             id: caller.user,
@@ -128,10 +124,9 @@ async fn introspect(state: &AuthState, body: &VerifyBody) -> Result<Response, Ap
         _ => SessionState::Revoked,
     };
     let view = live(found)?;
-    let account = find(state, view.user).await?;
     let user = VerifiedUser {
         id: view.user,
-        email: account.email,
+        email: email(state, view.user).await?,
         role: view.role,
     };
     let verified = Verified {
@@ -141,10 +136,16 @@ async fn introspect(state: &AuthState, body: &VerifyBody) -> Result<Response, Ap
     Ok(Json(Answer::new("Token is valid", verified)).into_response())
 }
 
-async fn find(state: &AuthState, user: UserId) -> Result<Account, ApiError> {
-    store::find_account(state.db.pool(), user)
-        .await?
-        .ok_or_else(user_not_found)
+/// The account's address: as the session check read it, or else from the database. Not from the token, which may be older
+/// than a change.
+async fn email(state: &AuthState, user: UserId) -> Result<String, ApiError> {
+    if let Some(email) = state.known.email(user) {
+        return Ok(email);
+    }
+    let account = store::find_account(state.db.pool(), user).await?;
+    let email = account.ok_or_else(user_not_found)?.email;
+    state.known.note_email(user, email.clone());
+    Ok(email)
 }
 
 /// Gives the browser a session cookie, unless it has a live one of this session.
@@ -162,12 +163,10 @@ async fn give_cookie(
     }
     let now = state.sources.now();
     let cookie = state.sources.secret();
-    let mut tx = state.db.begin().await?;
-    let Some(expires_at) = store::find_expiry(&mut *tx, caller.session).await? else {
+    let given = store::give_cookie(state.db.pool(), caller.session, fingerprint(&cookie), now).await?;
+    let Some(expires_at) = given else {
         return Ok(());
     };
-    store::insert_cookie(&mut tx, caller.session, fingerprint(&cookie), now).await?;
-    tx.commit().await?;
     cookies(state).set_session(response.headers_mut(), &cookie, remaining(expires_at, now));
     Ok(())
 }

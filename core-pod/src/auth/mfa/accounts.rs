@@ -3,16 +3,17 @@
 //! contract: core §14 (step-up, forced MFA reset by an administrator), §5.11 (what an export holds)
 
 use chrono::{DateTime, Utc};
-use shared::id::UserId;
+use serde_json::json;
+use shared::{ApiError, auth::AuthUser, id::UserId};
 
-use super::{StepUp, store};
+use super::{Change, StepUp, store};
 use crate::auth::{
-    client::{AccountError, Accounts},
+    client::{AccountError, Accounts, Changes},
     events::Reason,
-    federation,
-    security::{self, SecurityEvent},
-    sessions,
+    federation, sessions,
+    store::find_account,
 };
+use crate::mail::Protection;
 
 /// A passkey, without what makes it one.
 #[derive(Debug, Clone)]
@@ -42,6 +43,19 @@ impl Accounts {
     /// Whether a caller's proof is recent enough for what they want.
     pub fn step_up(&self) -> StepUp {
         self.0.step_up()
+    }
+
+    /// 403 `REAUTH_REQUIRED` if these changes hold another address and the caller's proof is not recent enough for that:
+    /// whoever has the address has the account. Clients send the present address along with other fields.
+    pub async fn require_recent_for(&self, caller: &AuthUser, changes: &Changes) -> Result<(), ApiError> {
+        let Some(email) = &changes.email else {
+            return Ok(());
+        };
+        let account = find_account(self.0.db.pool(), caller.user).await?;
+        if account.is_some_and(|account| account.email == email.as_str()) {
+            return Ok(());
+        }
+        self.step_up().require_recent(caller).await
     }
 
     /// The passkeys of an account, oldest first, for an export.
@@ -78,8 +92,14 @@ impl Accounts {
         store::delete_totp(&mut tx, user, state.sources.now()).await?;
         store::delete_passkeys(&mut *tx, user).await?;
         let ended = sessions::end_all(&mut tx, state, user, None, "second_factors_reset", Reason::Forced).await?;
-        let event = SecurityEvent::new(user, "second_factors_reset");
-        security::note(&mut tx, &state.sources, &event).await?;
+        let change = Change {
+            user,
+            session: None,
+            origin: None,
+            protection: Protection::Reset,
+            data: json!({}),
+        };
+        super::tell(&mut tx, state, change).await?;
         tx.commit().await?;
         state.sessions.announce_revoked(&ended).await;
         Ok(())

@@ -3,11 +3,8 @@
 //! contract: core §14 (TOTP replay, recovery codes, passkeys)
 
 use serde::Deserialize;
-use serde_json::{Value, json};
-use shared::{
-    ApiError,
-    id::{SessionId, UserId},
-};
+use serde_json::Value;
+use shared::{ApiError, id::UserId};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 use webauthn_rs::prelude::{PasskeyAuthentication, PublicKeyCredential};
@@ -21,7 +18,6 @@ use super::{
 use crate::auth::{
     AuthState,
     fields::{Problems, Text},
-    recovery,
     security::{self, SecurityEvent},
     sessions::Origin,
 };
@@ -135,26 +131,6 @@ async fn check_code(tx: &mut PgConnection, state: &AuthState, user: UserId, code
         Some(step) => Ok(store::take_step(tx, user, step).await?),
         None => Ok(false),
     }
-}
-
-/// Tells the owner, in the log of the account and by mail, that a recovery code was used.
-pub async fn note_recovery_code(
-    tx: &mut PgConnection,
-    state: &AuthState,
-    user: UserId,
-    session: SessionId,
-    origin: &Origin<'_>,
-) -> Result<(), ApiError> {
-    let left = store::find_status(&mut *tx, user)
-        .await?
-        .map_or(0, |status| status.recovery_codes);
-    let event = SecurityEvent::new(user, "recovery_code_used")
-        .session(session)
-        .from(origin)
-        .data(json!({ "left": left }));
-    security::note(tx, &state.sources, &event).await?;
-    recovery::tell_code_used(tx, state, user, left).await?;
-    Ok(())
 }
 
 /// Notes, outside of a transaction that is about to be given up, that a passkey has a copy.

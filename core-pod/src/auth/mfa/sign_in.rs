@@ -16,6 +16,7 @@ use webauthn_rs::prelude::PasskeyAuthentication;
 use super::{
     ceremony::{self, Kind, bound_to},
     model::{Proof, Second},
+    notice,
     second_factor::{self, Offer, Outcome},
     store,
 };
@@ -200,7 +201,7 @@ async fn complete(
     };
     let opened = sessions::open(&mut tx, state, &account, occasion, origin).await?;
     if second == Second::RecoveryCode {
-        second_factor::note_recovery_code(&mut tx, state, user, opened.session, origin).await?;
+        notice::tell_recovery_code(&mut tx, state, user, opened.session, origin).await?;
     }
     tx.commit().await?;
     state.sessions.announce_revoked(&opened.evicted).await;

@@ -3,37 +3,19 @@
 //! contract: core §11, §14. Whatever may count once only is decided by one statement: the time step of a code, a recovery
 //! code, a ceremony.
 
+mod ceremony;
+mod passkey;
+
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use shared::{
     auth::Role,
     id::{SessionId, UserId},
 };
 use sqlx::{PgConnection, PgExecutor};
-use uuid::Uuid;
 
+pub use self::{ceremony::*, passkey::*};
 use super::model::Evidence;
 use crate::auth::{model::Account, store::Digest};
-
-/// Expired rows that each new ceremony takes with it.
-const SWEEP: i64 = 20;
-
-/// A ceremony about to begin.
-pub struct NewCeremony<'a> {
-    pub key: Digest,
-    pub kind: &'a str,
-    pub user: Option<UserId>,
-    pub binding: Option<Digest>,
-    pub state: &'a [u8],
-    pub expires_at: DateTime<Utc>,
-    pub now: DateTime<Utc>,
-}
-
-/// A ceremony that was found.
-pub struct Found {
-    pub user: Option<UserId>,
-    pub state: Vec<u8>,
-}
 
 /// The second factors of an account.
 pub struct Status {
@@ -50,131 +32,11 @@ pub struct StoredTotp {
     pub confirmed_at: Option<DateTime<Utc>>,
 }
 
-/// A stored passkey.
-pub struct StoredPasskey {
-    pub id: Uuid,
-    pub user: UserId,
-    pub passkey: Value,
-}
-
-/// A passkey as its owner sees it.
-pub struct ListedPasskey {
-    pub id: Uuid,
-    pub name: String,
-    pub created_at: DateTime<Utc>,
-    pub last_used_at: Option<DateTime<Utc>>,
-}
-
 /// A session as a token needs it.
 pub struct Proven {
     pub amr: Vec<String>,
     pub email: String,
     pub role: Role,
-}
-
-/// Puts a ceremony in place and clears a few expired ones away.
-pub async fn insert_ceremony(db: impl PgExecutor<'_>, new: &NewCeremony<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with swept as (
-             delete from auth.ceremonies where key_hash in (
-                 select key_hash from auth.ceremonies where expires_at < $7 limit $8 for update skip locked
-             )
-         )
-         insert into auth.ceremonies (key_hash, kind, user_id, binding, state_sealed, expires_at)
-         values ($1, $2, $3, $4, $5, $6)",
-        new.key.as_slice(),
-        new.kind,
-        new.user as Option<UserId>,
-        new.binding.as_ref().map(Digest::as_slice),
-        new.state,
-        new.expires_at,
-        new.now,
-        SWEEP,
-    )
-    .execute(db)
-    .await
-    .map(drop)
-}
-
-/// Takes a ceremony: of any number of callers one gets it.
-pub async fn take_ceremony(
-    db: impl PgExecutor<'_>,
-    key: Digest,
-    kind: &str,
-    binding: Option<Digest>,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<Found>> {
-    sqlx::query_as!(
-        Found,
-        r#"delete from auth.ceremonies
-           where key_hash = $1 and kind = $2 and binding is not distinct from $3 and expires_at > $4
-           returning user_id as "user: UserId", state_sealed as state"#,
-        key.as_slice(),
-        kind,
-        binding.as_ref().map(Digest::as_slice),
-        now,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Counts a try at a ceremony, if it has any left. Not part of the caller's transaction: a failure stays counted.
-pub async fn try_ceremony(
-    db: impl PgExecutor<'_>,
-    key: Digest,
-    kind: &str,
-    binding: Digest,
-    tries: i16,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<Found>> {
-    sqlx::query_as!(
-        Found,
-        r#"update auth.ceremonies
-           set tries = tries + 1
-           where key_hash = $1 and kind = $2 and binding = $3 and tries < $4 and expires_at > $5
-           returning user_id as "user: UserId", state_sealed as state"#,
-        key.as_slice(),
-        kind,
-        binding.as_slice(),
-        tries,
-        now,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// A ceremony without taking it.
-pub async fn find_ceremony(
-    db: impl PgExecutor<'_>,
-    key: Digest,
-    kind: &str,
-    binding: Digest,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<Found>> {
-    sqlx::query_as!(
-        Found,
-        r#"select user_id as "user: UserId", state_sealed as state
-           from auth.ceremonies
-           where key_hash = $1 and kind = $2 and binding = $3 and expires_at > $4"#,
-        key.as_slice(),
-        kind,
-        binding.as_slice(),
-        now,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Replaces what a ceremony holds.
-pub async fn update_ceremony(db: impl PgExecutor<'_>, key: Digest, state: &[u8]) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update auth.ceremonies set state_sealed = $2 where key_hash = $1",
-        key.as_slice(),
-        state
-    )
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// Whether a password alone is not enough for this account.
@@ -375,140 +237,6 @@ pub async fn take_recovery_code(
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// The passkeys of an account, for a challenge that names them.
-pub async fn passkeys_of(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<Vec<Value>> {
-    sqlx::query_scalar!(
-        "select passkey from auth.webauthn_credentials where user_id = $1 order by created_at",
-        user as UserId
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// The passkeys of an account, as its owner sees them.
-pub async fn list_passkeys(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<Vec<ListedPasskey>> {
-    sqlx::query_as!(
-        ListedPasskey,
-        "select id, name, created_at, last_used_at from auth.webauthn_credentials
-         where user_id = $1 order by created_at, id",
-        user as UserId,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// Locks a passkey of this account, so that two assertions cannot both move its counter from the same value.
-pub async fn lock_passkey(
-    conn: &mut PgConnection,
-    user: UserId,
-    credential: &[u8],
-) -> sqlx::Result<Option<StoredPasskey>> {
-    sqlx::query_as!(
-        StoredPasskey,
-        r#"select id, user_id as "user: UserId", passkey
-           from auth.webauthn_credentials
-           where credential_id = $2 and user_id = $1
-           for update"#,
-        user as UserId,
-        credential,
-    )
-    .fetch_optional(conn)
-    .await
-}
-
-/// Inserts a passkey, unless the account has `most` already.
-pub async fn insert_passkey(
-    conn: &mut PgConnection,
-    user: UserId,
-    passkey: &NewPasskey<'_>,
-    most: i64,
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
-        "insert into auth.webauthn_credentials (id, user_id, credential_id, passkey, name, created_at)
-         select $1, $2, $3, $4, $5, $6
-         where (select count(*) from auth.webauthn_credentials where user_id = $2) < $7",
-        passkey.id,
-        user as UserId,
-        passkey.credential,
-        passkey.passkey,
-        passkey.name,
-        now,
-        most,
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// A passkey about to be stored.
-pub struct NewPasskey<'a> {
-    pub id: Uuid,
-    pub credential: &'a [u8],
-    pub passkey: &'a Value,
-    pub name: &'a str,
-}
-
-/// Stores what an assertion changed: the counter, and when it was.
-pub async fn note_passkey_use(
-    conn: &mut PgConnection,
-    id: Uuid,
-    passkey: &Value,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update auth.webauthn_credentials set passkey = $2, last_used_at = $3 where id = $1",
-        id,
-        passkey,
-        now,
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
-/// Gives a passkey of this account another name.
-pub async fn rename_passkey(
-    db: impl PgExecutor<'_>,
-    user: UserId,
-    id: Uuid,
-    name: &str,
-) -> sqlx::Result<Option<ListedPasskey>> {
-    sqlx::query_as!(
-        ListedPasskey,
-        "update auth.webauthn_credentials set name = $3 where id = $2 and user_id = $1
-         returning id, name, created_at, last_used_at",
-        user as UserId,
-        id,
-        name,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Deletes a passkey of this account.
-pub async fn delete_passkey(db: impl PgExecutor<'_>, user: UserId, id: Uuid) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
-        "delete from auth.webauthn_credentials where id = $2 and user_id = $1",
-        user as UserId,
-        id
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Deletes all passkeys of an account.
-pub async fn delete_passkeys(db: impl PgExecutor<'_>, user: UserId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "delete from auth.webauthn_credentials where user_id = $1",
-        user as UserId
-    )
-    .execute(db)
-    .await
-    .map(drop)
 }
 
 /// What is known about the proofs of a live session.

@@ -110,8 +110,11 @@ pub struct Changes {
 impl Changes {
     /// The account as it will be. What equals the present state changes nothing, `updated_at` included.
     pub(in crate::auth) fn applied_to(&self, before: &AccountDetails, now: DateTime<Utc>) -> AccountDetails {
-        fn text<T>(change: Option<&Option<T>>, present: &Option<String>, as_str: fn(&T) -> &str) -> Option<String> {
-            change.map_or_else(|| present.clone(), |new| new.as_ref().map(|new| as_str(new).to_owned()))
+        fn text<T>(change: Option<&Option<T>>, present: Option<&String>, as_str: fn(&T) -> &str) -> Option<String> {
+            change.map_or_else(
+                || present.cloned(),
+                |new| new.as_ref().map(|new| as_str(new).to_owned()),
+            )
         }
         let mut after = before.clone();
         if let Some(email) = &self.email {
@@ -121,12 +124,20 @@ impl Changes {
                 after.is_verified = false;
             }
         }
-        after.username = text(self.username.as_ref(), &before.username, Username::as_str);
-        after.first_name = text(self.first_name.as_ref(), &before.first_name, PersonName::as_str);
-        after.last_name = text(self.last_name.as_ref(), &before.last_name, PersonName::as_str);
-        after.phone_number = text(self.phone_number.as_ref(), &before.phone_number, PhoneNumber::as_str);
-        after.nationality = text(self.nationality.as_ref(), &before.nationality, Nationality::as_str);
-        after.locale = text(self.locale.as_ref(), &before.locale, String::as_str);
+        after.username = text(self.username.as_ref(), before.username.as_ref(), Username::as_str);
+        after.first_name = text(self.first_name.as_ref(), before.first_name.as_ref(), PersonName::as_str);
+        after.last_name = text(self.last_name.as_ref(), before.last_name.as_ref(), PersonName::as_str);
+        after.phone_number = text(
+            self.phone_number.as_ref(),
+            before.phone_number.as_ref(),
+            PhoneNumber::as_str,
+        );
+        after.nationality = text(
+            self.nationality.as_ref(),
+            before.nationality.as_ref(),
+            Nationality::as_str,
+        );
+        after.locale = text(self.locale.as_ref(), before.locale.as_ref(), String::as_str);
         if let Some(date) = self.date_of_birth {
             after.date_of_birth = date.map(BirthDate::day);
         }

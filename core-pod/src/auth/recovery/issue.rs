@@ -184,16 +184,12 @@ pub async fn reset(
     Ok((issued.hash, issued.until))
 }
 
-/// Tells the owner that one of the recovery codes stood in for the second factor.
-pub async fn tell_code_used(tx: &mut PgConnection, state: &AuthState, user: UserId, left: i64) -> sqlx::Result<()> {
+/// Writes to the owner of an account, if there is one.
+pub async fn tell_owner(tx: &mut PgConnection, state: &AuthState, user: UserId, letter: Letter) -> sqlx::Result<()> {
     let Some(recipient) = store::find_recipient(tx, user).await? else {
         return Ok(());
     };
-    let letter = Letter::RecoveryCodeUsed {
-        at: state.sources.now(),
-        remaining: u32::try_from(left).unwrap_or_default(),
-    };
-    let key = format!("auth.recovery_code:{}", state.sources.uuid_v7());
+    let key = format!("auth.{}:{}", letter.template(), state.sources.uuid_v7());
     let mail = NewMail::new(key, recipient.email_display, letter)
         .for_user(user)
         .greeting(recipient.first_name.as_deref());

@@ -15,5 +15,5 @@ mod store;
 
 pub use config::{EmailChange, RecoveryConfig};
 pub(super) use handlers::routes;
-pub(super) use issue::{address_changed, ask_to_confirm, ask_to_verify, tell_code_used};
+pub(super) use issue::{address_changed, ask_to_confirm, ask_to_verify, tell_owner};
 pub use requests::{Bell, answer_requests, keep_answering};

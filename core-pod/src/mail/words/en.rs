@@ -3,7 +3,7 @@
 use super::{Labels, facts, reference};
 use crate::mail::{
     format::{line, paragraphs},
-    letter::{BookingFacts, BookingKind, Letter},
+    letter::{BookingFacts, BookingKind, Letter, Protection},
     render::{Action, Body, Setting},
 };
 
@@ -229,7 +229,50 @@ fn account(letter: &Letter, setting: &Setting<'_>) -> Body {
             remarks: vec![NOT_YOU.to_owned()],
             ..simple("A recovery code was used", "One of your recovery codes has just been used to sign in.")
         },
+        Letter::ProtectionChanged { at, change } => {
+            let (subject, text) = protection(*change);
+            Body {
+                facts: vec![("Date", setting.instant(*at))],
+                actions: vec![reset()],
+                remarks: vec![NOT_YOU.to_owned()],
+                ..simple(subject, text)
+            }
+        }
         other => data(other, setting),
+    }
+}
+
+const fn protection(change: Protection) -> (&'static str, &'static str) {
+    match change {
+        Protection::SecondFactorOn => (
+            "Two-factor authentication is on",
+            "From now on, signing in to your account asks for a code of your authenticator app.",
+        ),
+        Protection::SecondFactorOff => (
+            "Two-factor authentication is off",
+            "Your password alone is enough again to sign in to your account.",
+        ),
+        Protection::RecoveryCodesReplaced => (
+            "New recovery codes",
+            "New recovery codes were made for your account; the old ones count no more.",
+        ),
+        Protection::PasskeyAdded => (
+            "A passkey was added",
+            "Your account can be signed in to with a new passkey.",
+        ),
+        Protection::PasskeyRemoved => ("A passkey was removed", "A passkey of your account was removed."),
+        Protection::AccountLinked => (
+            "An account was linked",
+            "Your account can be signed in to with an account at another provider.",
+        ),
+        Protection::AccountUnlinked => (
+            "An account was unlinked",
+            "An account at another provider does not sign in to your account any more.",
+        ),
+        Protection::Reset => (
+            "Your second factors were taken away",
+            "Our support has taken all second factors of your account away, and all its sessions were closed.",
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Labels, facts, reference};
 use crate::mail::{
     format::{line, paragraphs},
-    letter::{BookingFacts, BookingKind, Letter},
+    letter::{BookingFacts, BookingKind, Letter, Protection},
     render::{Action, Body, Setting},
 };
 
@@ -239,7 +239,53 @@ fn account(letter: &Letter, setting: &Setting<'_>) -> Body {
             remarks: vec![NOT_YOU.to_owned()],
             ..simple("Un code de secours a été utilisé", "Un de vos codes de secours vient de servir à une connexion.")
         },
+        Letter::ProtectionChanged { at, change } => {
+            let (subject, text) = protection(*change);
+            Body {
+                facts: vec![("Date", setting.instant(*at))],
+                actions: vec![reset()],
+                remarks: vec![NOT_YOU.to_owned()],
+                ..simple(subject, text)
+            }
+        }
         other => data(other, setting),
+    }
+}
+
+const fn protection(change: Protection) -> (&'static str, &'static str) {
+    match change {
+        Protection::SecondFactorOn => (
+            "La double authentification est activée",
+            "Désormais, la connexion à votre compte demande un code de votre application d'authentification.",
+        ),
+        Protection::SecondFactorOff => (
+            "La double authentification est désactivée",
+            "Votre mot de passe suffit de nouveau pour vous connecter à votre compte.",
+        ),
+        Protection::RecoveryCodesReplaced => (
+            "Nouveaux codes de secours",
+            "De nouveaux codes de secours ont été créés pour votre compte ; les anciens ne sont plus valables.",
+        ),
+        Protection::PasskeyAdded => (
+            "Une clé d'accès a été ajoutée",
+            "Une nouvelle clé d'accès permet de se connecter à votre compte.",
+        ),
+        Protection::PasskeyRemoved => (
+            "Une clé d'accès a été supprimée",
+            "Une clé d'accès de votre compte a été supprimée.",
+        ),
+        Protection::AccountLinked => (
+            "Un compte a été associé",
+            "Un compte chez un autre fournisseur permet de se connecter à votre compte.",
+        ),
+        Protection::AccountUnlinked => (
+            "Un compte a été dissocié",
+            "Un compte chez un autre fournisseur ne permet plus de se connecter à votre compte.",
+        ),
+        Protection::Reset => (
+            "Votre double authentification a été retirée",
+            "Notre service client a retiré la double authentification de votre compte, et toutes ses sessions ont été fermées.",
+        ),
     }
 }
 

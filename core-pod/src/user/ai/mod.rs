@@ -1,12 +1,29 @@
 //! What the recommendation service may know of a traveller.
 //!
-//! contract: core §5.13
+//! contract: core §5.13, ai §6.6; core §13, line 4 (no longer open to anybody)
+//!
+//! A service reads what its account allows: without the consent to personalisation the ids and whether onboarding is
+//! completed, and diet, accessibility and health only where that consent was given in so many words. A traveller reads all.
 
-use utoipa_axum::router::OpenApiRouter;
+mod handlers;
+mod model;
+mod store;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::UserState;
 
-/// The routes of this area.
+/// The routes of this area that travellers may use: none. What is theirs too stands among the internal routes.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
+}
+
+/// What other services ask for; one account also by its owner. The gateway shows the outside none of it, and sends
+/// `/api/v1/ai/health` to the AI service.
+pub(super) fn internal_routes() -> OpenApiRouter<UserState> {
+    OpenApiRouter::new()
+        .routes(routes!(handlers::preferences))
+        .routes(routes!(handlers::preferences_by_alias))
+        .routes(routes!(handlers::batch))
+        .routes(routes!(handlers::health))
 }

@@ -2,13 +2,18 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shared::{ApiError, auth::AuthUser, http::Query, sources::iso};
+use shared::{
+    ApiError,
+    auth::AuthUser,
+    http::{Path, Query},
+    sources::iso,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{

@@ -2,11 +2,15 @@
 
 use axum::{
     Json,
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::{ApiError, auth::AuthUser, http::Query};
+use shared::{
+    ApiError,
+    auth::AuthUser,
+    http::{Path, Query},
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{

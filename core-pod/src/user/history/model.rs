@@ -156,13 +156,10 @@ impl NewEntry {
             .ok_or_else(EntityType::refusal)?;
         let entity_id = text("entityId").filter(|id| is_entity_id(id));
         let entity_id = entity_id.ok_or("Entity ID is required and must be a string of at most 255 characters")?;
-        let metadata = match fields.value("metadata") {
-            None => None,
-            Some(_) => {
-                let metadata = fields.json("metadata", LARGEST_METADATA, Json::Object);
-                Some(metadata.ok_or("Metadata must be an object of at most 8 KB")?.clone())
-            }
-        };
+        let metadata = fields.json("metadata", LARGEST_METADATA, Json::Object).cloned();
+        if metadata.is_none() && fields.value("metadata").is_some() {
+            return Err("Metadata must be an object of at most 8 KB".to_owned());
+        }
         Ok(Self {
             action,
             entity,

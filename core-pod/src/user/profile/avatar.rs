@@ -6,13 +6,13 @@
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequest as _, Multipart, Path, Request, State, multipart::MultipartError},
+    extract::{FromRequest as _, Multipart, Request, State, multipart::MultipartError},
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
-use shared::{ApiError, auth::AuthUser, events::outbox, sources::iso};
+use shared::{ApiError, auth::AuthUser, events::outbox, http::Path, sources::iso};
 use utoipa::ToSchema;
 
 use super::{
@@ -304,6 +304,12 @@ async fn replace(state: &UserState, caller: &AuthUser, request: Request) -> Resu
     })
 }
 
+/// What an upload is taken for, for the fuzz target: the form, the part, the picture.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn take(request: Request) -> Result<(), ApiError> {
+    accept(read_part(request).await?).await.map(drop)
+}
+
 /// The bytes of the part `avatar`, never more than a picture may have; other parts are skipped unread.
 async fn read_part(request: Request) -> Result<Vec<u8>, ApiError> {
     let no_file = || ApiError::bad_request("No file uploaded");
@@ -324,6 +330,7 @@ async fn read_part(request: Request) -> Result<Vec<u8>, ApiError> {
     Err(no_file())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err calls")]
 fn broken_form(error: MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         ApiError::new(

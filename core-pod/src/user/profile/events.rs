@@ -15,7 +15,7 @@ use super::model::{Notifications, Settings};
 use crate::user::User;
 
 /// `user.profile.updated`, with the fields that changed; one that was emptied is null.
-pub fn profile_updated(sources: &Sources, user: UserId, profile: Map<String, Value>) -> NewEvent {
+pub fn profile_updated(sources: &Sources, user: UserId, profile: &Map<String, Value>) -> NewEvent {
     let payload = json!({ "userId": user, "profile": profile, "updatedAt": iso_millis(sources.now()) });
     NewEvent::new::<User>(sources, Topic::UserProfileUpdated, user, &payload)
 }
@@ -23,12 +23,13 @@ pub fn profile_updated(sources: &Sources, user: UserId, profile: Map<String, Val
 /// `user.profile.updated` for a picture.
 pub fn picture_changed(sources: &Sources, user: UserId, avatar: Option<&str>) -> NewEvent {
     let profile = Map::from_iter([("avatar".to_owned(), json!(avatar))]);
-    profile_updated(sources, user, profile)
+    profile_updated(sources, user, &profile)
 }
 
 /// The preferences of the event: blocks in which something changed, each whole.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 struct Preferences<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     language: Option<&'a str>,

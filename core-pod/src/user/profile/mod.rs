@@ -19,6 +19,9 @@ mod settings;
 mod store;
 mod update;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use avatar::take as take_upload;
+
 use axum::{extract::DefaultBodyLimit, routing::any};
 use utoipa_axum::{router::OpenApiRouter, routes};
 

@@ -62,12 +62,11 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// What of this change is not so already.
+    /// What of this change is not so already. Whoever sends back a default that is shown decides nothing by that, except for
+    /// the language: as long as none is chosen, messages are written in another than the one shown.
     #[must_use]
     pub fn beyond(&self, present: &Self) -> Self {
-        fn beyond<T: Clone + PartialEq>(new: &Option<T>, present: &Option<T>) -> Option<T> {
-            new.clone().filter(|new| present.as_ref() != Some(new))
-        }
+        let present = present.with_defaults();
         Self {
             language: beyond(&self.language, &present.language),
             currency: beyond(&self.currency, &present.currency),
@@ -87,6 +86,31 @@ impl Settings {
             accommodation_type: beyond(&self.accommodation_type, &present.accommodation_type),
             activities: beyond(&self.activities, &present.activities),
             dietary: beyond(&self.dietary, &present.dietary),
+        }
+    }
+
+    fn with_defaults(&self) -> Self {
+        let (preferences, alerts, channels) = (self.preferences(), self.alerts(), self.channels());
+        let (privacy, travel) = (self.privacy(), self.travel());
+        Self {
+            language: self.language.clone(),
+            currency: Some(preferences.currency),
+            timezone: Some(preferences.timezone),
+            travel_style: self.travel_style.clone(),
+            deal_alerts: Some(alerts.deal_alerts),
+            trip_reminders: Some(alerts.trip_reminders),
+            price_alerts: Some(alerts.price_alerts),
+            newsletter: Some(alerts.newsletter),
+            channel_email: Some(channels.email),
+            channel_push: Some(channels.push),
+            channel_sms: Some(channels.sms),
+            profile_visibility: Some(privacy.profile_visibility),
+            data_sharing: Some(privacy.data_sharing),
+            marketing: Some(privacy.marketing),
+            preferred_destinations: Some(travel.preferred_destinations),
+            accommodation_type: Some(travel.accommodation_type),
+            activities: Some(travel.activities),
+            dietary: Some(travel.dietary),
         }
     }
 
@@ -154,7 +178,11 @@ pub struct Preferences {
 /// What a traveller wants to hear of.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "the contract's block of switches")]
+#[expect(
+    clippy::struct_excessive_bools,
+    clippy::struct_field_names,
+    reason = "the contract's block of switches"
+)]
 pub struct Alerts {
     deal_alerts: bool,
     trip_reminders: bool,
@@ -183,7 +211,6 @@ pub struct Travel {
 
 /// By which ways a traveller is reached.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[expect(clippy::struct_excessive_bools, reason = "the contract's block of switches")]
 pub struct Channels {
     pub email: bool,
     pub push: bool,
@@ -217,6 +244,12 @@ pub struct PreferencesView {
     preferences: Preferences,
     #[serde(skip_serializing_if = "Option::is_none")]
     travel_style: Option<String>,
+}
+
+/// A new value, if it is one.
+#[expect(clippy::ref_option, reason = "fields are compared where they are")]
+fn beyond<T: Clone + PartialEq>(new: &Option<T>, present: &Option<T>) -> Option<T> {
+    new.clone().filter(|new| present.as_ref() != Some(new))
 }
 
 /// The defaults of core §5.1 stand in for what was never decided.
@@ -390,7 +423,11 @@ pub fn midnight(day: NaiveDate) -> String {
     iso_millis(day.and_time(chrono::NaiveTime::MIN).and_utc())
 }
 
-#[expect(clippy::ref_option, reason = "the signature that serde calls")]
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde calls"
+)]
 fn day<S: serde::Serializer>(day: &Option<NaiveDate>, serializer: S) -> Result<S::Ok, S::Error> {
     match day {
         Some(day) => serializer.serialize_str(&midnight(*day)),
@@ -580,21 +617,24 @@ mod tests {
     fn only_what_is_not_so_already_is_a_change() {
         let present = Settings {
             currency: Some("EUR".to_owned()),
-            marketing: Some(true),
             ..Settings::default()
         };
         let wanted = Settings {
+            language: Some("English".to_owned()),
             currency: Some("EUR".to_owned()),
+            timezone: Some("UTC".to_owned()),
             marketing: Some(false),
+            newsletter: Some(false),
             dietary: Some(vec![]),
             ..Settings::default()
         };
-        let change = wanted.beyond(&present);
-        assert_eq!(
-            (change.currency, change.marketing, change.dietary),
-            (None, Some(false), Some(vec![]))
-        );
-        assert!(present.beyond(&present).is_empty());
+        let change = Settings {
+            language: Some("English".to_owned()),
+            marketing: Some(false),
+            ..Settings::default()
+        };
+        assert!(wanted.beyond(&present) == change);
+        assert!(change.beyond(&change).is_empty());
     }
 
     #[test]

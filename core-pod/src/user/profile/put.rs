@@ -39,6 +39,7 @@ pub struct Updated {
         (status = 200, description = "The profile as it is now", body = Updated),
         (status = 400, description = "Something in the body is not valid; nothing was changed"),
         (status = 401, description = "Not signed in"),
+        (status = 403, description = "REAUTH_REQUIRED: another address needs a recent proof, of accounts with a second factor"),
         (status = 404, description = "The account is gone"),
         (status = 409, description = "EMAIL_TAKEN or USERNAME_TAKEN; nothing was changed"),
         (status = 503, description = "A picture came along and object storage is away"),
@@ -57,6 +58,9 @@ pub async fn update(
         None => Err("must be a valid email address"),
     };
     let plan = Plan::read(&body, &stored, is_same_email)?;
+    if plan.email.is_some() {
+        state.accounts.step_up().require_recent(&caller).await?;
+    }
 
     // what can be refused comes first: the picture, then the account; the rest is one transaction that repeating repairs
     let picture = match plan.photo {

@@ -3,7 +3,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
@@ -14,6 +14,7 @@ use shared::{
     ApiError,
     auth::{AuthUser, Role},
     events::outbox,
+    http::Path,
     id::UserId,
 };
 use sqlx::PgConnection;
@@ -27,8 +28,8 @@ use super::{
 };
 use crate::user::{
     User, UserState,
+    envelope::Answer,
     fields::{Change, Fields, Json as JsonKind, JsonBody, Problems},
-    handlers::Answer,
 };
 
 const LARGEST_PREFERENCES: usize = 16 * 1024;
@@ -90,16 +91,13 @@ pub async fn row(
         Named::Other(Some(user)) if caller.role == Role::Admin => user,
         Named::Other(_) => return Err(profile_not_found()),
     };
-    let found = match store::find_row(state.db.pool(), user).await? {
-        Some(found) => found,
-        None => {
-            let mut conn = state.db.acquire().await?;
-            store::ensure_row(&mut conn, user, state.sources.id(), state.sources.now()).await?;
-            let made = store::find_row(&mut *conn, user).await?;
-            made.ok_or_else(profile_not_found)?
-        }
-    };
-    Ok(data(found))
+    if let Some(found) = store::find_row(state.db.pool(), user).await? {
+        return Ok(data(found));
+    }
+    let mut conn = state.db.acquire().await?;
+    store::ensure_row(&mut conn, user, state.sources.id(), state.sources.now()).await?;
+    let made = store::find_row(&mut *conn, user).await?;
+    Ok(data(made.ok_or_else(profile_not_found)?))
 }
 
 /// Makes the caller's profile row.
@@ -322,7 +320,7 @@ async fn store_change(
     let profile = told(&change);
     store::update_row(tx, caller.user, change, state.sources.now()).await?;
     if !profile.is_empty() {
-        let event = events::profile_updated(&state.sources, caller.user, profile);
+        let event = events::profile_updated(&state.sources, caller.user, &profile);
         outbox::append::<User>(tx, &[event]).await?;
     }
     store::find_row(tx, caller.user).await?.ok_or_else(user_not_found)

@@ -12,7 +12,7 @@ use super::{
     model::{PreferencesView, Settings, SettingsView},
     store,
 };
-use crate::user::{User, UserState, fields::JsonBody, handlers::Answer};
+use crate::user::{User, UserState, envelope::Answer, fields::JsonBody};
 
 /// All settings.
 #[derive(Serialize, ToSchema)]

@@ -44,13 +44,13 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// The path that routes are declared with, if this one is spelled differently.
 pub fn canonical(path: &str) -> Option<String> {
-    if path == "/ws" || path == "/ws/" {
-        return Some("/socket.io/".to_owned());
-    }
     let mut current = Cow::Borrowed(path);
     // Socket.IO's own path ends in a slash
     if path.len() > 1 && path.ends_with('/') && !path.starts_with("/socket.io/") {
         current = Cow::Borrowed(path.trim_end_matches('/'));
+    }
+    if current == "/ws" {
+        return Some("/socket.io/".to_owned());
     }
     // one pass without copying: a path of ten thousand `/api` must not cost ten thousand copies
     let mut once = current.as_ref();
@@ -118,6 +118,7 @@ mod tests {
             ("/api/api", "/api"),
             ("/api/api/health", "/api/health"),
             ("/ws", "/socket.io/"),
+            ("/ws//", "/socket.io/"),
             ("/health/", "/health"),
             ("/api/health/live/", "/api/health/live"),
             ("//", "/"),

@@ -16,10 +16,10 @@ use crate::auth::{
     AuthState,
     fields::{Fields, Problems, Text},
     handlers::{Answer, Done, user_not_found},
-    mfa::{Reauthenticated, model::RecoveryCode, store, totp::Secret},
-    security::{self, SecurityEvent},
+    mfa::{self, Change, Reauthenticated, model::RecoveryCode, store, totp::Secret},
     store::find_account,
 };
+use crate::mail::Protection;
 
 /// What protects an account beside its password.
 #[derive(Serialize, ToSchema)]
@@ -161,7 +161,7 @@ pub async fn confirm(
         return Err(invalid_code());
     }
     let codes = new_codes(&mut tx, &state, caller.user).await?;
-    note(&mut tx, &state, &caller, "mfa_enabled", &from).await?;
+    note(&mut tx, &state, &caller, Protection::SecondFactorOn, &from).await?;
     tx.commit().await?;
     metrics::counter!("auth_mfa_enrolments_total").increment(1);
     Ok(Json(Answer::new("Two-factor authentication is on", codes)))
@@ -189,7 +189,7 @@ pub async fn disable(
     if !store::delete_totp(&mut tx, caller.user, state.sources.now()).await? {
         return Err(not_enabled());
     }
-    note(&mut tx, &state, &caller, "mfa_disabled", &from).await?;
+    note(&mut tx, &state, &caller, Protection::SecondFactorOff, &from).await?;
     tx.commit().await?;
     Ok(Json(Done::new("Two-factor authentication is off")))
 }
@@ -219,7 +219,7 @@ pub async fn regenerate(
         return Err(not_enabled());
     }
     let codes = new_codes(&mut tx, &state, caller.user).await?;
-    note(&mut tx, &state, &caller, "recovery_codes_replaced", &from).await?;
+    note(&mut tx, &state, &caller, Protection::RecoveryCodesReplaced, &from).await?;
     tx.commit().await?;
     Ok(Json(Answer::new("Keep these codes in a safe place", codes)))
 }
@@ -237,15 +237,17 @@ async fn note(
     tx: &mut PgConnection,
     state: &AuthState,
     caller: &AuthUser,
-    kind: &str,
+    protection: Protection,
     from: &From,
 ) -> Result<(), ApiError> {
-    let origin = from.origin();
-    let event = SecurityEvent::new(caller.user, kind)
-        .session(caller.session)
-        .from(&origin)
-        .data(json!({ "method": "totp" }));
-    security::note(tx, &state.sources, &event).await?;
+    let change = Change {
+        user: caller.user,
+        session: Some(caller.session),
+        origin: Some(&from.origin()),
+        protection,
+        data: json!({ "method": "totp" }),
+    };
+    mfa::tell(tx, state, change).await?;
     Ok(())
 }
 

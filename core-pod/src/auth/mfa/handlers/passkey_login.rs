@@ -19,7 +19,7 @@ use super::{From, passkeys::BegunCeremony, verify::PasskeyChallenge};
 use crate::auth::{
     AuthState,
     fields::{Fields, Flag, Problems, Text},
-    handlers::{Answer, SignedIn, logged_in, suspended},
+    handlers::{Answer, SignedIn, logged_in, require_verified, suspended},
     mfa::{
         ceremony::{self, Kind, bound_to},
         model::Proof,
@@ -78,6 +78,7 @@ pub struct PasskeyLoginBody {
         (status = 200, description = "Signed in; sets the cookies refreshToken and ds_session", body = Answer<SignedIn>),
         (status = 400, description = "Validation failed"),
         (status = 401, description = "INVALID_CREDENTIALS or ACCOUNT_SUSPENDED"),
+        (status = 403, description = "EMAIL_NOT_VERIFIED, where REQUIRE_EMAIL_VERIFICATION is set"),
     ),
 )]
 pub async fn finish(
@@ -132,6 +133,7 @@ async fn sign_in(
     if account.is_suspended() {
         return Err(suspended());
     }
+    require_verified(state, &account)?;
     store::note_sign_in(&mut tx, user, state.sources.now()).await?;
     let occasion = Occasion::SignIn {
         remember_me,

@@ -24,16 +24,16 @@ use crate::auth::{
     fields::{Fields, Problems, Text},
     handlers::{Answer, Done, user_not_found},
     mfa::{
-        Reauthenticated,
+        self, Change, Reauthenticated,
         ceremony::{self, Kind},
         last_method,
         model::Label,
         passkey,
         store::{self, ListedPasskey, NewPasskey},
     },
-    security::{self, SecurityEvent},
     store::find_account,
 };
+use crate::mail::Protection;
 
 /// Passkeys of one account.
 const MOST: i64 = 20;
@@ -204,7 +204,7 @@ pub async fn finish_registration(
         ));
     }
     let from = From::new(address, &headers);
-    note(&mut tx, &state, &caller, "passkey_added", name.as_str(), &from).await?;
+    note(&mut tx, &state, &caller, Protection::PasskeyAdded, name.as_str(), &from).await?;
     tx.commit().await?;
     let item = PasskeyItem {
         id: new.id,
@@ -284,7 +284,7 @@ pub async fn delete(
     if left.is_some_and(|left| !left.has_password && left.passkeys == 0 && left.identities == 0) {
         return Err(last_method());
     }
-    note(&mut tx, &state, &caller, "passkey_deleted", "", &from).await?;
+    note(&mut tx, &state, &caller, Protection::PasskeyRemoved, "", &from).await?;
     tx.commit().await?;
     Ok(Json(Done::new("Passkey deleted")))
 }
@@ -293,16 +293,18 @@ async fn note(
     tx: &mut sqlx::PgConnection,
     state: &AuthState,
     caller: &AuthUser,
-    kind: &str,
+    protection: Protection,
     name: &str,
     from: &From,
 ) -> Result<(), ApiError> {
-    let origin = from.origin();
-    let event = SecurityEvent::new(caller.user, kind)
-        .session(caller.session)
-        .from(&origin)
-        .data(json!({ "name": name }));
-    security::note(tx, &state.sources, &event).await?;
+    let change = Change {
+        user: caller.user,
+        session: Some(caller.session),
+        origin: Some(&from.origin()),
+        protection,
+        data: json!({ "name": name }),
+    };
+    mfa::tell(tx, state, change).await?;
     Ok(())
 }
 

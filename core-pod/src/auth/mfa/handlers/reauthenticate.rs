@@ -31,7 +31,7 @@ use crate::auth::{
     mfa::{
         ceremony::{self, Kind},
         model::{Proof, Second},
-        passkey,
+        notice, passkey,
         second_factor::{self, Offer, OfferBody, Outcome},
         store,
     },
@@ -205,7 +205,7 @@ async fn by_factor(
         }
     };
     if second == Second::RecoveryCode {
-        second_factor::note_recovery_code(&mut tx, state, caller.user, caller.session, origin).await?;
+        notice::tell_recovery_code(&mut tx, state, caller.user, caller.session, origin).await?;
     }
     let proven = renew(&mut tx, state, caller, Proof::Password.and(second)).await?;
     tx.commit().await?;

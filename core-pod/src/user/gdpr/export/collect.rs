@@ -34,6 +34,11 @@ pub async fn everything(state: &UserState, job: &Claimed, account: &AccountDetai
         "securityEvents".to_owned(),
         security_events(&state.accounts, user).await?,
     );
+    content.insert("passkeys".to_owned(), passkeys(&state.accounts, user).await?);
+    content.insert(
+        "linkedAccounts".to_owned(),
+        linked_accounts(&state.accounts, user).await?,
+    );
 
     // one snapshot for all tables, so that the parts agree
     let mut tx = state.db.begin().await?;
@@ -124,6 +129,31 @@ fn identity(account: &AccountDetails) -> Value {
         "createdAt": iso_millis(account.created_at),
         "updatedAt": iso_millis(account.updated_at),
     })
+}
+
+async fn passkeys(accounts: &Accounts, user: UserId) -> anyhow::Result<Value> {
+    let passkeys = accounts.passkeys(user).await?;
+    let items = passkeys.into_iter().map(|passkey| {
+        json!({
+            "name": passkey.name,
+            "createdAt": iso_millis(passkey.created_at),
+            "lastUsedAt": passkey.last_used_at.map(iso_millis),
+        })
+    });
+    Ok(items.collect())
+}
+
+async fn linked_accounts(accounts: &Accounts, user: UserId) -> anyhow::Result<Value> {
+    let identities = accounts.identities(user).await?;
+    let items = identities.into_iter().map(|identity| {
+        json!({
+            "provider": identity.provider,
+            "email": identity.email,
+            "createdAt": iso_millis(identity.created_at),
+            "lastUsedAt": iso_millis(identity.last_used_at),
+        })
+    });
+    Ok(items.collect())
 }
 
 async fn sessions(accounts: &Accounts, user: UserId) -> anyhow::Result<Value> {

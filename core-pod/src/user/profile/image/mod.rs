@@ -186,14 +186,14 @@ pub(super) mod tests {
     use super::*;
 
     /// A PNG chunk with a checksum that is wrong, which nobody looks at.
-    pub fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    pub fn chunk(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
         let length = u32::try_from(data.len()).unwrap().to_be_bytes();
-        [&length[..], kind, data, &[1, 2, 3, 4]].concat()
+        [&length[..], &kind, data, &[1, 2, 3, 4]].concat()
     }
 
     pub fn header_chunk(width: u32, height: u32) -> Vec<u8> {
         let sides = [width.to_be_bytes(), height.to_be_bytes()].concat();
-        chunk(b"IHDR", &[&sides[..], &[8, 2, 0, 0, 0]].concat())
+        chunk(*b"IHDR", &[&sides[..], &[8, 2, 0, 0, 0]].concat())
     }
 
     /// The end, with the one checksum that is always right: it is written anew.
@@ -201,7 +201,7 @@ pub(super) mod tests {
     pub const PNG: &[u8] = &[0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
     pub fn png(extra: &[u8]) -> Vec<u8> {
-        [PNG, &header_chunk(1, 1), extra, &chunk(b"IDAT", b"pixels"), END].concat()
+        [PNG, &header_chunk(1, 1), extra, &chunk(*b"IDAT", b"pixels"), END].concat()
     }
 
     pub fn segment(marker: u8, contents: &[u8]) -> Vec<u8> {
@@ -228,23 +228,23 @@ pub(super) mod tests {
         [&screen[..], extra, &image, &[0x3B]].concat()
     }
 
-    pub fn riff(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    pub fn riff(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
         let length = u32::try_from(data.len()).unwrap().to_le_bytes();
         let pad: &[u8] = &[0][..data.len() % 2];
         [&kind[..], &length, data, pad].concat()
     }
 
     pub fn webp(chunks: &[u8]) -> Vec<u8> {
-        riff(b"RIFF", &[&b"WEBP"[..], chunks].concat())
+        riff(*b"RIFF", &[&b"WEBP"[..], chunks].concat())
     }
 
     pub fn vp8x(flags: u8) -> Vec<u8> {
-        riff(b"VP8X", &[flags, 0, 0, 0, 1, 0, 0, 2, 0, 0])
+        riff(*b"VP8X", &[flags, 0, 0, 0, 1, 0, 0, 2, 0, 0])
     }
 
     /// Lossless image data of 2 by 3 pixels, by its header.
     pub fn vp8l() -> Vec<u8> {
-        riff(b"VP8L", &[0x2F, 0x01, 0x80, 0x00, 0x00, 0x88])
+        riff(*b"VP8L", &[0x2F, 0x01, 0x80, 0x00, 0x00, 0x88])
     }
 
     fn refused(sent: &[u8]) -> Refusal {
@@ -282,10 +282,10 @@ pub(super) mod tests {
     #[test]
     fn a_side_of_none_or_too_many_pixels_is_refused() {
         for (width, height) in [(0, 1), (1, 0), (4097, 1), (1, 4097), (u32::MAX, u32::MAX)] {
-            let sent = [PNG, &header_chunk(width, height), &chunk(b"IDAT", b""), END].concat();
+            let sent = [PNG, &header_chunk(width, height), &chunk(*b"IDAT", b""), END].concat();
             assert_eq!(refused(&sent), Refusal::Size);
         }
-        let largest = [PNG, &header_chunk(4096, 4096), &chunk(b"IDAT", b""), END].concat();
+        let largest = [PNG, &header_chunk(4096, 4096), &chunk(*b"IDAT", b""), END].concat();
         assert!(Picture::accept(&largest).is_ok());
     }
 
@@ -318,9 +318,9 @@ pub(super) mod tests {
     fn a_thousand_pieces_are_too_many() {
         let comments = segment(0xFE, b"x").repeat(1_001);
         assert_eq!(refused(&jpeg(&comments)), Refusal::Pieces);
-        assert_eq!(refused(&png(&chunk(b"tEXt", b"x").repeat(1_001))), Refusal::Pieces);
+        assert_eq!(refused(&png(&chunk(*b"tEXt", b"x").repeat(1_001))), Refusal::Pieces);
         assert_eq!(refused(&gif(&[0x21, 0xFE, 1, b'x', 0].repeat(1_001))), Refusal::Pieces);
-        let chunks = [riff(b"JUNK", b"").repeat(1_001), vp8l()].concat();
+        let chunks = [riff(*b"JUNK", b"").repeat(1_001), vp8l()].concat();
         assert_eq!(refused(&webp(&chunks)), Refusal::Pieces);
     }
 

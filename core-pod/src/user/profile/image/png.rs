@@ -103,15 +103,15 @@ mod tests {
     #[test]
     fn texts_times_and_exif_stay_behind_and_colours_do_not() {
         let told = [
-            chunk(b"tEXt", b"Author\0Ada"),
-            chunk(b"iTXt", b"XML:com.adobe.xmp\0secret"),
-            chunk(b"zTXt", b"secret"),
-            chunk(b"eXIf", b"MM\0*GPS"),
-            chunk(b"tIME", b"secret"),
-            chunk(b"prVt", b"secret"),
+            chunk(*b"tEXt", b"Author\0Ada"),
+            chunk(*b"iTXt", b"XML:com.adobe.xmp\0secret"),
+            chunk(*b"zTXt", b"secret"),
+            chunk(*b"eXIf", b"MM\0*GPS"),
+            chunk(*b"tIME", b"secret"),
+            chunk(*b"prVt", b"secret"),
         ]
         .concat();
-        let colours = [chunk(b"gAMA", b"1234"), chunk(b"iCCP", b"profile")].concat();
+        let colours = [chunk(*b"gAMA", b"1234"), chunk(*b"iCCP", b"profile")].concat();
         let kept = strip(&png(&[told, colours.clone()].concat())).unwrap();
         assert_eq!(kept.len(), png(&colours).len());
         for word in [&b"Ada"[..], b"secret", b"GPS"] {
@@ -133,13 +133,13 @@ mod tests {
 
     #[test]
     fn only_image_data_may_be_wrong() {
-        let mut text = png(&chunk(b"tEXt", b"x"));
+        let mut text = png(&chunk(*b"tEXt", b"x"));
         let at = PNG.len() + header_chunk(1, 1).len();
         text[at..at + 4].copy_from_slice(&900_u32.to_be_bytes());
         assert!(strip(&text).is_err());
         let without_pixels = [PNG, &header_chunk(1, 1), END].concat();
         assert_eq!(strip(&without_pixels), Err(Refusal::Damaged));
-        let without_header = [PNG, &chunk(b"IDAT", b"x"), END].concat();
+        let without_header = [PNG, &chunk(*b"IDAT", b"x"), END].concat();
         assert_eq!(strip(&without_header), Err(Refusal::Damaged));
         let two_headers = png(&header_chunk(9, 9));
         assert_eq!(strip(&two_headers), Err(Refusal::Damaged));

@@ -30,10 +30,10 @@ pub(super) fn strip(sent: &[u8]) -> Result<Vec<u8>, Refusal> {
                 has_pixels = true;
             }
             b"VP8 " | b"VP8L" => {
-                write(&mut chunks, kind, data)?;
+                write(&mut chunks, *kind, data)?;
                 has_pixels = true;
             }
-            b"ICCP" | b"ANIM" | b"ALPH" => write(&mut chunks, kind, data)?,
+            b"ICCP" | b"ANIM" | b"ALPH" => write(&mut chunks, *kind, data)?,
             _ => {}
         }
     }
@@ -41,7 +41,7 @@ pub(super) fn strip(sent: &[u8]) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::Damaged);
     }
     let mut kept = Vec::with_capacity(chunks.len() + 12);
-    write(&mut kept, b"RIFF", &[&b"WEBP"[..], &chunks].concat())?;
+    write(&mut kept, *b"RIFF", &[&b"WEBP"[..], &chunks].concat())?;
     Ok(kept)
 }
 
@@ -56,9 +56,9 @@ fn chunk<'a>(input: &mut Input<'a>) -> Result<(&'a [u8; 4], &'a [u8]), Refusal> 
     Ok((kind, data))
 }
 
-fn write(to: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) -> Result<(), Refusal> {
+fn write(to: &mut Vec<u8>, kind: [u8; 4], data: &[u8]) -> Result<(), Refusal> {
     let length = u32::try_from(data.len()).map_err(|_| Refusal::TooLarge)?;
-    to.extend_from_slice(kind);
+    to.extend_from_slice(&kind);
     to.extend_from_slice(&length.to_le_bytes());
     to.extend_from_slice(data);
     if data.len() % 2 == 1 {
@@ -71,7 +71,7 @@ fn write_header(to: &mut Vec<u8>, data: &[u8]) -> Result<(), Refusal> {
     let (flags, rest) = data.split_first().ok_or(Refusal::Damaged)?;
     let canvas = rest.get(3..9).filter(|_| rest.len() == 9).ok_or(Refusal::Damaged)?;
     check_sides(canvas)?;
-    write(to, b"VP8X", &[&[flags & !METADATA][..], rest].concat())
+    write(to, *b"VP8X", &[&[flags & !METADATA][..], rest].concat())
 }
 
 fn write_frame(to: &mut Vec<u8>, data: &[u8], pieces: &mut Pieces) -> Result<(), Refusal> {
@@ -83,17 +83,18 @@ fn write_frame(to: &mut Vec<u8>, data: &[u8], pieces: &mut Pieces) -> Result<(),
         pieces.next()?;
         let (kind, data) = chunk(&mut input)?;
         if matches!(kind, b"ALPH" | b"VP8 " | b"VP8L") {
-            write(&mut frame, kind, data)?;
+            write(&mut frame, *kind, data)?;
         }
     }
-    write(to, b"ANMF", &frame)
+    write(to, *b"ANMF", &frame)
 }
 
 /// Width and height less one, three bytes each.
 fn check_sides(sides: &[u8]) -> Result<(), Refusal> {
-    let [a, b, c, d, e, f] = *sides.first_chunk().ok_or(Refusal::Damaged)?;
-    for side in [[a, b, c, 0], [d, e, f, 0]] {
-        let side = usize::try_from(u32::from_le_bytes(side)).map_err(|_| Refusal::Size)?;
+    let mut sides = Input(sides);
+    for _ in ["width", "height"] {
+        let [low, middle, high] = sides.array().map_err(|_| Refusal::Damaged)?;
+        let side = usize::try_from(u32::from_le_bytes([low, middle, high, 0])).map_err(|_| Refusal::Size)?;
         check_side(side + 1)?;
     }
     Ok(())
@@ -113,36 +114,36 @@ mod tests {
     fn exif_xmp_and_unknown_chunks_stay_behind_in_frames_too() {
         let frame = |chunks: &[u8]| {
             riff(
-                b"ANMF",
+                *b"ANMF",
                 &[&[0; 6][..], &[1, 0, 0, 2, 0, 0, 50, 0, 0, 0], chunks].concat(),
             )
         };
         let told = [
-            riff(b"EXIF", b"secret"),
-            riff(b"XMP ", b"secret!"),
-            riff(b"JUNK", b"secret"),
+            riff(*b"EXIF", b"secret"),
+            riff(*b"XMP ", b"secret!"),
+            riff(*b"JUNK", b"secret"),
         ]
         .concat();
         let sent = webp(
             &[
                 vp8x(0x0E),
-                riff(b"ICCP", b"colours"),
+                riff(*b"ICCP", b"colours"),
                 told.clone(),
                 frame(&[vp8l(), told.clone()].concat()),
                 told,
             ]
             .concat(),
         );
-        let expected = webp(&[vp8x(0x02), riff(b"ICCP", b"colours"), frame(&vp8l())].concat());
+        let expected = webp(&[vp8x(0x02), riff(*b"ICCP", b"colours"), frame(&vp8l())].concat());
         assert_eq!(&Picture::accept(&sent).unwrap().bytes[..], &expected[..]);
     }
 
     #[test]
     fn a_canvas_or_frame_too_large_is_refused() {
-        let canvas = riff(b"VP8X", &[0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0, 0, 0]);
+        let canvas = riff(*b"VP8X", &[0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0, 0, 0]);
         assert_eq!(strip(&webp(&[canvas, vp8l()].concat())), Err(Refusal::Size));
         let frame = riff(
-            b"ANMF",
+            *b"ANMF",
             &[&[0; 6][..], &[0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &vp8l()].concat(),
         );
         assert_eq!(strip(&webp(&[vp8x(2), frame].concat())), Err(Refusal::Size));

@@ -1,4 +1,4 @@
-//! Notifications, as the rules see them. No HTTP, no SQL.
+//! Notifications as the rules see them. No HTTP, no SQL.
 //!
 //! contract: core §5.8, §11
 
@@ -54,6 +54,37 @@ impl Kind {
             Self::PriceAlert => "PRICE_ALERT",
             Self::TripReminder => "TRIP_REMINDER",
             Self::System => "SYSTEM",
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::BookingConfirmed,
+        Self::BookingCancelled,
+        Self::PaymentReceived,
+        Self::PaymentFailed,
+        Self::RefundProcessed,
+        Self::PromoOffer,
+        Self::PlatformUpdate,
+        Self::AccountSecurity,
+        Self::PriceAlert,
+        Self::TripReminder,
+        Self::System,
+    ];
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// How soon its mail should leave.
+    pub const fn priority(self) -> &'static str {
+        match self {
+            Self::AccountSecurity | Self::PaymentFailed => "high",
+            Self::PromoOffer | Self::PlatformUpdate => "low",
+            _ => "normal",
         }
     }
 }
@@ -159,13 +190,10 @@ mod tests {
 
     #[test]
     fn a_kind_is_stored_sent_and_published_under_one_name() {
-        for kind in [
-            Kind::BookingConfirmed,
-            Kind::RefundProcessed,
-            Kind::AccountSecurity,
-            Kind::System,
-        ] {
+        for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(Kind::from_name(kind.as_str()), Some(kind));
         }
+        assert_eq!(Kind::from_name("system"), None);
     }
 }
