@@ -27,6 +27,8 @@ use super::{
     onboarding, store,
 };
 
+/// What of a booking goes into the metadata of its notification, if the event has it.
+const TOLD_OF_BOOKINGS: [&str; 5] = ["bookingType", "totalAmount", "refundAmount", "currency", "destinations"];
 /// What of a browser's name is kept and shown.
 const MAX_PROGRAM: usize = 120;
 
@@ -155,8 +157,15 @@ impl UserEvents {
             }
             News::BookingCancelled { booking }
         };
-        self.notify(tx, told.user_id, &news, json!({ "bookingId": booking }), event)
-            .await
+        let mut metadata = json!({ "bookingId": booking });
+        if let Some(metadata) = metadata.as_object_mut() {
+            // what the mail tells beside the reference (core §9)
+            let known = TOLD_OF_BOOKINGS
+                .iter()
+                .filter_map(|name| Some((*name, event.payload.get(*name)?)));
+            metadata.extend(known.map(|(name, value)| (name.to_owned(), value.clone())));
+        }
+        self.notify(tx, told.user_id, &news, metadata, event).await
     }
 }
 

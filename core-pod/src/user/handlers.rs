@@ -20,6 +20,7 @@ fn documented() -> OpenApiRouter<UserState> {
         .merge(super::onboarding::routes())
         .merge(super::profile::routes())
         .merge(super::realtime::routes())
+        .merge(super::unsubscribe::routes())
 }
 
 /// What other services ask for (core §2.8, §3.1). Not counted against the limits of callers: they come from few addresses.

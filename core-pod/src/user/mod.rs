@@ -24,6 +24,7 @@ mod origin;
 mod profile;
 mod realtime;
 mod store;
+mod unsubscribe;
 mod wording;
 
 use std::time::Duration;

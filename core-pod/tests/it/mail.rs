@@ -777,6 +777,54 @@ async fn only_marketing_carries_a_link_to_unsubscribe(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn one_click_ends_offers_by_mail_and_looking_does_not(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register("ada@example.com").await;
+    let offer = json!({ "type": "PROMO_OFFER", "title": "-20 %", "message": "Cette semaine" });
+    let link = consumed(&app, &ada.id, offer).await.unsubscribe.unwrap();
+    let path = link.strip_prefix("http://localhost:5173").unwrap();
+    let wants = async || {
+        let preferences = app
+            .get("/api/v1/users/notification-preferences")
+            .bearer(&ada.token)
+            .send()
+            .await;
+        preferences.body["data"]["promo_offer"].clone()
+    };
+    app.execute(
+        r#"insert into users.settings (user_id, notification_preferences, created_at, updated_at)
+           select id, '{"promo_offer": {"inApp": true, "email": true}, "platform_update": {"inApp": false, "email": true}}',
+                  now(), now() from auth.users"#,
+    )
+    .await;
+    let page = app.get(path).send().await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert_eq!(
+        wants().await,
+        json!({ "inApp": true, "email": true }),
+        "scanners follow every link"
+    );
+
+    // as a mail program does it, without any cookie, and again
+    for _ in 0..2 {
+        let call = app
+            .post(path)
+            .raw("application/x-www-form-urlencoded", "List-Unsubscribe=One-Click");
+        assert_eq!(call.send().await.status, 200);
+        assert_eq!(wants().await, json!({ "inApp": true, "email": false }));
+    }
+    let others = "select count(*) from users.settings
+                  where notification_preferences -> 'platform_update' = '{\"inApp\": false, \"email\": true}'::jsonb";
+    assert_eq!(app.count(others).await, 1, "everything else stays");
+    for wrong in ["x", "00000000-0000-0000-0000-000000000001"] {
+        let path = format!("/api/v1/users/unsubscribe/{wrong}");
+        assert_eq!(app.get(&path).send().await.status, 404);
+        assert_eq!(app.post(&path).send().await.status, 404);
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_request_for_nobody_or_without_words_sends_nothing(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let stranger = requested(

@@ -605,6 +605,10 @@ async fn a_notification_whose_process_died_before_the_push_is_pushed_by_another(
     tx.commit().await.unwrap();
     assert_eq!(socket.notification().await["type"], "PAYMENT_RECEIVED");
 
+    eventually("the push is done", async || {
+        app.count("select count(*) from users.pushes").await == 0
+    })
+    .await;
     // taken by a process that died before it was done: taken again once its time is over
     app.execute("update users.notifications set read_at = null").await;
     app.execute(

@@ -420,6 +420,27 @@ async fn a_changed_address_is_asked_to_confirm_and_the_old_mailbox_is_told(pool:
 }
 
 #[sqlx::test(migrations = false)]
+async fn the_other_profile_route_writes_to_both_mailboxes_too(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let ada = app.register(ADA).await;
+    let changed = app
+        .call(Method::PUT, "/api/v1/users/profile")
+        .bearer(&ada.token)
+        .json(&json!({ "profile": { "email": "lovelace@example.org" } }))
+        .send()
+        .await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let confirm = token(&mail(&app, "confirm-new-email", "lovelace@example.org").await);
+    let revert = token(&mail(&app, "email-changed", ADA).await);
+    assert_eq!(
+        post(&app, "verify-email", json!({ "token": confirm })).await.status,
+        200
+    );
+    assert_eq!(post(&app, "revert-email", json!({ "token": revert })).await.status, 200);
+    assert_eq!(app.try_login(ADA, PASSWORD).await.status, 200);
+}
+
+#[sqlx::test(migrations = false)]
 async fn the_old_mailbox_takes_a_change_back_within_three_days_and_everybody_is_out(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let ada = app.register(ADA).await;

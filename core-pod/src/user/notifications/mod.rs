@@ -26,6 +26,7 @@ use super::{User, UserState};
 pub use create::{Created, Draft, Text};
 pub use messages::News;
 pub use model::Notification;
+pub use preference_handlers::forget as forget_preferences;
 pub use push::keep_pushing;
 
 /// Makes notifications. Cheap to clone; clones wake the same pusher.

@@ -103,7 +103,7 @@ fn unfit(problem: Unfit) -> ApiError {
 }
 
 /// Without Redis the old answer may be read for up to five minutes once it is back; nothing is sent on its strength.
-async fn forget(state: &UserState, user: UserId) {
+pub async fn forget(state: &UserState, user: UserId) {
     if let Err(error) = state.redis.del(&key(user)).await {
         tracing::debug!(%error, "cached preferences not forgotten");
     }
