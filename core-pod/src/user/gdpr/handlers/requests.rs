@@ -51,7 +51,7 @@ pub struct Wish {
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -66,7 +66,7 @@ pub async fn export(caller: AuthUser, State(state): State<UserState>) -> Result<
     responses(
         (status = 201, description = "The request as it was made", body = PrivacyAnswer<GdprRequest>),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -76,6 +76,7 @@ pub async fn export_alias(caller: AuthUser, State(state): State<UserState>) -> R
 }
 
 async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) -> Result<Response, ApiError> {
+    state.accounts.step_up().require_recent(caller).await?;
     let left = allowance(state, caller).await?;
     let request = ask_for_export(state, caller.user, reason).await?;
     export::inline(state, request.id).await;
@@ -90,7 +91,7 @@ async fn exported(state: &UserState, caller: &AuthUser, reason: Option<&str>) ->
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -110,7 +111,7 @@ pub async fn delete(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -130,7 +131,7 @@ pub async fn delete_alias(
         (status = 201, description = "The open request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "The reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
@@ -155,7 +156,7 @@ pub async fn delete_account(
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn delete_profile(
-    RecentlyAuthenticated(caller): RecentlyAuthenticated,
+    caller: AuthUser,
     State(state): State<UserState>,
     Body(body): Fields,
 ) -> Result<Response, ApiError> {
@@ -166,6 +167,7 @@ pub async fn delete_profile(
 
 async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>) -> Result<Response, ApiError> {
     let reason = read_reason(body)?;
+    state.accounts.step_up().require_recent(caller).await?;
     let left = allowance(state, caller).await?;
     let request = ask_for_deletion(state, caller.user, reason.as_deref()).await?;
     let answer = PrivacyAnswer::done("Data deletion request created", request);
@@ -179,7 +181,7 @@ async fn deleted(state: &UserState, caller: &AuthUser, body: &Map<String, Value>
         (status = 201, description = "The request", body = PrivacyAnswer<GdprRequest>),
         (status = 400, description = "There is no such type, or the reason is not a text"),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "A recent proof is wanted, of accounts that use a second factor"),
+        (status = 403, description = "REAUTH_REQUIRED, of accounts with a second factor"),
         (status = 429, description = "Too many requests today"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
