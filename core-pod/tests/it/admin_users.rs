@@ -551,6 +551,26 @@ async fn an_administrator_ends_a_lockout(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_lost_second_factor_is_taken_away_by_an_administrator_and_by_nobody_for_themselves(pool: PgPool) {
+    let app = AdminApp::start(pool).await;
+    let ada = crate::mfa::protect(&app.app, "ada@example.com").await;
+    let reset = |id: &str| app.call(Method::DELETE, &format!("/users/{id}/mfa")).send();
+    let own: String = sqlx::query_scalar("select id::text from auth.users where role = 'ADMIN'")
+        .fetch_one(&app.app.pool)
+        .await
+        .unwrap();
+    reset(&own).await.refused(400, "VALIDATION");
+    reset(NOBODY).await.refused(404, "USER_NOT_FOUND");
+    let reply = reset(&ada.traveller.id).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    app.app
+        .profile(&ada.traveller.token)
+        .await
+        .refused(401, "TOKEN_REVOKED");
+    app.app.login("ada@example.com").await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn what_administrators_read_and_change_is_in_the_log(pool: PgPool) {
     let app = AdminApp::start(pool).await;
     let ada = app.app.register("ada@example.com").await;

@@ -310,6 +310,35 @@ pub async fn put_unlock(_: Admin, State(state): State<UserState>, Path(id): Path
     Ok(Answer::of(Id { id: user }))
 }
 
+/// Takes all second factors of an account away, for an owner who lost them, and ends its sessions.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/users/{id}/mfa", tag = "admin",
+    params(("id" = String, Path, description = "the account")),
+    responses(
+        (status = 200, description = "The password is enough again", body = Answer<Id>),
+        (status = 400, description = "`Cannot reset your own second factors`"),
+        (status = 401, description = "Not signed in"),
+        (status = 403, description = "Not an administrator, or `REAUTH_REQUIRED`"),
+        (status = 404, description = "There is no such account"),
+    ),
+    security(("bearer" = []), ("session_cookie" = [])),
+)]
+pub async fn delete_mfa(
+    Admin(admin): Admin,
+    State(state): State<UserState>,
+    Path(id): Path<String>,
+    trail: Trail,
+) -> Reply<Id> {
+    let user = user_id(&id)?;
+    if user == admin.user {
+        return Err(ApiError::bad_request("Cannot reset your own second factors"));
+    }
+    state.accounts.step_up().require_recent(&admin).await?;
+    state.accounts.reset_second_factors(user).await?;
+    trail.changed(&json!({}), &json!({ "secondFactors": "reset" }));
+    Ok(Answer::of(Id { id: user }))
+}
+
 /// Erases an account at once: bookings and payments stay under a pseudonym.
 #[utoipa::path(
     delete, path = "/api/v1/admin/users/{id}", tag = "admin", request_body = Reason,

@@ -24,4 +24,5 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
         .routes(routes!(change::put_reactivate, change::post_reactivate))
         .routes(routes!(change::put_unsuspend, change::post_unsuspend))
         .routes(routes!(change::put_unlock))
+        .routes(routes!(change::delete_mfa))
 }
