@@ -36,7 +36,7 @@ pub use config::Config;
 use auth::{Auth, AuthState, client::Accounts};
 use gateway::{EdgeLimit, GatewayState};
 use mail::{Mail, MailService};
-use user::{User, UserState};
+use user::{Business, User, UserState};
 
 /// The pod.
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +240,7 @@ impl Services {
             cipher: config.cipher.clone(),
             origins: config.http.cors_origins.clone(),
             objects: ObjectStore::new(&config.objects),
+            business: Business::new(&config.gateway, auth.signer())?,
             sources: sources.clone(),
         };
         let user = UserState::new(config.user, back_ends);

@@ -273,6 +273,13 @@ impl Accounts {
         if found { Ok(()) } else { Err(AccountError::NotFound) }
     }
 
+    /// Forgets where sessions were opened and things happened before `before`, a batch of each. Gives how many addresses
+    /// that were.
+    pub async fn forget_addresses(&self, before: DateTime<Utc>, batch: i64) -> Result<u64, AccountError> {
+        let mut conn = self.0.db.acquire().await?;
+        Ok(store::forget_addresses(&mut conn, before, batch).await?)
+    }
+
     /// Deletes an account with its sessions, secrets and security events. False: it was deleted before. Refuses the last
     /// administrator.
     pub async fn erase(&self, user: UserId) -> Result<bool, AccountError> {

@@ -186,6 +186,11 @@ impl AuthState {
         self.step_up.clone()
     }
 
+    /// For this pod's own service tokens, with which it calls the other pods.
+    pub fn signer(&self) -> Signer {
+        self.signer.clone()
+    }
+
     /// For the other services of this pod and for the gateway.
     pub fn authenticator(&self) -> Authenticator {
         self.authenticator.clone()

@@ -44,6 +44,7 @@ use shared::{
     sources::Sources,
 };
 
+pub use admin::Business;
 pub use consumer::UserEvents;
 pub use notifications::Notifications;
 #[cfg(feature = "fuzzing")]
@@ -113,6 +114,8 @@ pub struct BackEnds {
     pub cipher: Cipher,
     /// Pictures and exports.
     pub objects: ObjectStore,
+    /// What changes bookings and payments.
+    pub business: Business,
     /// The allow-list of the CORS policy.
     pub origins: Vec<String>,
     /// Clock and chance.
@@ -134,6 +137,7 @@ pub struct UserState {
     accounts: Accounts,
     mailer: Mailer,
     cipher: Cipher,
+    business: Business,
     config: UserConfig,
     audit: audit::Audit,
 }
@@ -149,6 +153,7 @@ impl UserState {
             accounts,
             cipher,
             objects,
+            business,
             origins,
             sources,
         } = back_ends;
@@ -168,6 +173,7 @@ impl UserState {
             mailer: accounts.mailer(),
             accounts,
             cipher,
+            business,
             config,
             audit: audit::Audit::default(),
         }

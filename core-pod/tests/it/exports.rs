@@ -110,6 +110,7 @@ async fn an_export_is_ready_at_once_complete_encrypted_and_downloaded_as_a_file(
     assert_eq!(content["linkedAccounts"], json!([]));
     assert_eq!(content["user"]["email"], "ada@example.com");
     assert_eq!(content["consent"]["history"][0]["analytics"], true);
+    assert_eq!(content["travelOnboarding"]["healthConsiderations"], json!(["asthma"]));
     assert_eq!(content["favorites"][0]["entityData"], json!({ "snake_key": 1 }));
     assert_eq!(content["bookings"][0]["totalAmount"], json!(299.5));
     assert_eq!(content["searches"][0]["destination"], "JFK");

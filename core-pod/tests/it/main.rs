@@ -10,6 +10,11 @@
 )]
 
 mod accounts;
+mod admin_bookings;
+mod admin_dashboard;
+mod admin_payments;
+mod admin_support;
+mod admin_users;
 mod ai_integration;
 mod audit;
 mod avatar;

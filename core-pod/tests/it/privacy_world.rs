@@ -99,6 +99,8 @@ impl World {
              values (gen_random_uuid(), $1, 'HOTEL', 'h-1', '{\"snake_key\": 1}', now(), now())",
             "insert into users.history (id, user_id, action_type, entity_type, entity_id, created_at)
              values (gen_random_uuid(), $1, 'VIEWED', 'hotel', 'h-1', now())",
+            "insert into users.onboarding_profiles (user_id, id, health_considerations, created_at, updated_at)
+             values ($1, gen_random_uuid(), '{asthma}', now(), now())",
             "insert into users.analytics (id, service, event, user_id, occurred_at)
              values (gen_random_uuid(), 'user-service', 'history_entry_created', $1, now())",
             "insert into users.data_access_logs

@@ -281,6 +281,14 @@ impl Call {
         self
     }
 
+    /// The answer as bytes, for what is no JSON.
+    pub async fn send_raw(self) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let response = self.router.oneshot(self.request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, bytes.to_vec())
+    }
+
     /// The body alone; an error where it breaks off.
     pub async fn try_bytes(self) -> Result<axum::body::Bytes, axum::Error> {
         let response = self.router.oneshot(self.request).await.unwrap();

@@ -90,6 +90,36 @@ pub async fn list_security_events(
     Ok((rows, total))
 }
 
+/// Forgets the addresses of a batch of sessions and of events older than `before`. Gives their number.
+pub async fn forget_addresses(conn: &mut PgConnection, before: DateTime<Utc>, batch: i64) -> sqlx::Result<u64> {
+    let sessions = sqlx::query!(
+        "update auth.sessions set ip_address = null where id in (
+             select id from auth.sessions
+             where created_at < $1 and ip_address is not null
+             limit $2
+             for update skip locked
+         )",
+        before,
+        batch,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let events = sqlx::query!(
+        "update auth.security_events set ip_address = null where id in (
+             select id from auth.security_events
+             where created_at < $1 and ip_address is not null
+             order by created_at
+             limit $2
+             for update skip locked
+         )",
+        before,
+        batch,
+    )
+    .execute(conn)
+    .await?;
+    Ok(sessions.rows_affected() + events.rows_affected())
+}
+
 /// Notes the program of a sign-in. True if the account was used before and never with this one.
 pub async fn note_device(
     conn: &mut PgConnection,

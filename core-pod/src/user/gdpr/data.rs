@@ -71,6 +71,7 @@ pub const TABLES: &[Table] = &[
         ..table("data_access_logs", Export::Rows("accessLogs", "accessed_at"))
     },
     table("analytics", Export::Rows("analytics", "occurred_at")),
+    table("onboarding_profiles", Export::One("travelOnboarding")),
     table("favorites", Export::Rows("favorites", "created_at")),
     table("history", Export::Rows("history", "created_at")),
     Table {

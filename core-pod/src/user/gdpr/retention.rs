@@ -101,7 +101,13 @@ pub async fn run(state: &UserState) -> anyhow::Result<Forgotten> {
             }
         }
     }
-    Ok(forgotten)
+    loop {
+        let emptied = state.accounts.forget_addresses(now - ADDRESSES, BATCH).await?;
+        forgotten.addresses += emptied;
+        if emptied == 0 {
+            return Ok(forgotten);
+        }
+    }
 }
 
 /// Removes exports from object storage; the row keeps telling that there was one. An object whose row was not updated is

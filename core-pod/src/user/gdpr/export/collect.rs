@@ -77,17 +77,14 @@ async fn own_tables(conn: &mut PgConnection, user: UserId, content: &mut Map<Str
 /// Where the contract has another place for something than our tables.
 fn arrange(content: &mut Map<String, Value>) {
     let history = content.remove("consentHistory").unwrap_or_else(|| json!([]));
-    match content.get_mut("consent") {
-        Some(Value::Object(consent)) => {
-            consent.insert("history".to_owned(), history);
-        }
+    if let Some(Value::Object(decided)) = content.get_mut("consent") {
+        decided.insert("history".to_owned(), history);
+    } else {
         // nobody has asked or decided yet: what holds are the defaults
-        _ => {
-            let defaults = json!({
-                "analytics": false, "marketing": false, "functional": true, "preferences": true, "history": history,
-            });
-            content.insert("consent".to_owned(), defaults);
-        }
+        let defaults = json!({
+            "analytics": false, "marketing": false, "functional": true, "preferences": true, "history": history,
+        });
+        content.insert("consent".to_owned(), defaults);
     }
     let settings = content.get("settings").cloned().unwrap_or_default();
     let chosen = |name: &str, default: Value| match settings.get(name) {

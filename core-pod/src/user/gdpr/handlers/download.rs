@@ -11,16 +11,19 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use shared::{ApiError, auth::AuthUser, http::Path};
+use shared::{ApiError, http::Path};
 use utoipa::ToSchema;
 
 use super::PrivacyAnswer;
-use crate::user::{
-    UserState,
-    gdpr::{
-        export,
-        model::{RequestId, RequestStatus, RequestType},
-        store::exports::{self as store, Stored},
+use crate::{
+    auth::RecentlyAuthenticated,
+    user::{
+        UserState,
+        gdpr::{
+            export,
+            model::{RequestId, RequestStatus, RequestType},
+            store::exports::{self as store, Stored},
+        },
     },
 };
 
@@ -42,14 +45,14 @@ pub struct ExportProgress {
         (status = 200, description = "The data, as a file", body = Object, content_type = "application/json"),
         (status = 202, description = "Not ready yet; see Retry-After", body = PrivacyAnswer<ExportProgress>),
         (status = 401, description = "Not signed in"),
-        (status = 403, description = "It is somebody else's"),
+        (status = 403, description = "It is somebody else's, or a recent proof is wanted"),
         (status = 404, description = "There is none"),
         (status = 410, description = "It has expired"),
     ),
     security(("bearer" = []), ("session_cookie" = [])),
 )]
 pub async fn download(
-    caller: AuthUser,
+    RecentlyAuthenticated(caller): RecentlyAuthenticated,
     State(state): State<UserState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
