@@ -98,6 +98,7 @@ pub async fn change(
     Ok(Answer::new(preferences))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the end of a chain of `map_err`")]
 fn unfit(problem: Unfit) -> ApiError {
     ApiError::bad_request(problem.to_string())
 }

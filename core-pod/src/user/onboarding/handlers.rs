@@ -273,13 +273,12 @@ const COMPLETED: &str = "Onboarding completed successfully";
 pub async fn complete(caller: AuthUser, State(state): State<UserState>) -> Result<Json<Told<Completion>>, ApiError> {
     let mut tx = state.db.begin().await?;
     let stored = store::lock(&mut tx, caller.user).await?.ok_or_else(not_found)?;
-    let at = match stored.completed_at {
-        Some(before) => before,
-        None => {
-            let now = finish(&mut tx, &state, stored).await?;
-            tx.commit().await?;
-            now
-        }
+    let at = if let Some(before) = stored.completed_at {
+        before
+    } else {
+        let now = finish(&mut tx, &state, stored).await?;
+        tx.commit().await?;
+        now
     };
     let completion = Completion {
         message: COMPLETED,

@@ -105,15 +105,15 @@ async fn ended(state: &UserState, open: &[(Sid, Identity)], now: DateTime<Utc>) 
                 error = error.to_string(),
                 "asking redis about the sessions of open sockets"
             );
-            Ok(revoked(&state.redis, &sessions).await?)
+            Ok(revoked(&state.redis, sessions).await?)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Those of which Redis knows that they were revoked.
-async fn revoked(redis: &Redis, sessions: &[SessionId]) -> Result<HashSet<SessionId>, RedisError> {
-    let asked = sessions.to_vec().into_iter().map(|session| {
+async fn revoked(redis: &Redis, sessions: Vec<SessionId>) -> Result<HashSet<SessionId>, RedisError> {
+    let asked = sessions.into_iter().map(|session| {
         let redis = redis.clone();
         async move {
             let flag = redis.get(&format!("revoked:sid:{session}")).await?;
