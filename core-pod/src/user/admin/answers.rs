@@ -53,6 +53,10 @@ impl Pagination {
 #[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AdminPerson)]
+#[expect(
+    clippy::option_option,
+    reason = "lists leave the user name out, details show null for none"
+)]
 pub struct Person {
     id: UserId,
     email: String,

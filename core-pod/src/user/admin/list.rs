@@ -105,18 +105,15 @@ impl Range {
 
 /// What a date or an instant covers: from, to (excluded). An instant of the wire covers its millisecond.
 fn instant(text: &str) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
-    let (start, end) = match text.len() {
-        10 => {
-            let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-            let next = day.checked_add_days(Days::new(1))?;
-            let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
-            (midnight(day), midnight(next))
-        }
+    let (start, end) = if text.len() == 10 {
+        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+        let next = day.checked_add_days(Days::new(1))?;
+        let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+        (midnight(day), midnight(next))
+    } else {
         // the plus of a zone is a blank where a client did not escape it
-        _ => {
-            let at = DateTime::parse_from_rfc3339(&text.replace(' ', "+")).ok()?.to_utc();
-            (at, at.checked_add_signed(TimeDelta::milliseconds(1))?)
-        }
+        let at = DateTime::parse_from_rfc3339(&text.replace(' ', "+")).ok()?.to_utc();
+        (at, at.checked_add_signed(TimeDelta::milliseconds(1))?)
     };
     let (first, last) = (
         NaiveDate::from_ymd_opt(1900, 1, 1)?,

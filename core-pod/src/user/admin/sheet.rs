@@ -187,7 +187,7 @@ mod tests {
     async fn nobody_writes_for_a_client_who_has_left() {
         let (told, heard) = tokio::sync::oneshot::channel();
         let fill = |mut rows: Rows| async move {
-            while rows.push(["x".repeat(CHUNK).as_str()]).await? {}
+            while rows.push(["x".repeat(CHUNK).as_str(), "y"]).await? {}
             told.send(()).ok();
             Ok(rows)
         };

@@ -32,6 +32,7 @@ pub fn money(view: &str, minor: i64, code: &str) -> sqlx::Result<Money> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AdminPayment)]
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 pub struct Payment {
     pub id: PaymentId,
     pub payment_intent_id: String,

@@ -156,9 +156,9 @@ pub async fn put(
     if user == admin.user && changes.role.is_some_and(|role| role != Role::Admin) {
         return Err(ApiError::bad_request("Cannot change your own role"));
     }
-    let changed = state.accounts.change(user, &changes).await?;
-    trail.changed(&state_of(&changed.before), &state_of(&changed.after));
-    Ok(Answer::of(changed.after.into()))
+    let outcome = state.accounts.change(user, &changes).await?;
+    trail.changed(&state_of(&outcome.before), &state_of(&outcome.after));
+    Ok(Answer::of(outcome.after.into()))
 }
 
 /// Why an account is suspended or deleted.

@@ -27,6 +27,7 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AdminUser)]
+#[expect(clippy::struct_field_names, reason = "the names of the contract")]
 pub struct User {
     pub id: UserId,
     pub email: String,
