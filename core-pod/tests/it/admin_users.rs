@@ -343,6 +343,22 @@ async fn must_not_copy_15_a_file_of_accounts_runs_nothing_in_a_spreadsheet(pool:
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_file_may_be_compressed_on_its_way(pool: PgPool) {
+    let app = AdminApp::start(pool).await;
+    for encoding in ["gzip", "br"] {
+        let call = app
+            .call(Method::GET, "/users/export")
+            .header("accept-encoding", encoding);
+        let (status, headers, bytes) = call.send_raw().await;
+        assert_eq!(
+            (status.as_u16(), headers["content-encoding"].to_str().unwrap()),
+            (200, encoding)
+        );
+        assert!(!bytes.is_empty() && !bytes.starts_with(b"id,email"));
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn a_file_is_bounded_and_comes_whole(pool: PgPool) {
     let app = AdminApp::start(pool).await;
     app.app

@@ -130,7 +130,7 @@ async fn an_administrator_sees_what_was_bought_and_gives_the_money_back_once() {
     let (status, file) = grace
         .call(Method::GET, &format!("/bookings/export?search={reference}"), None)
         .await;
-    assert_eq!(status, 200);
+    assert_eq!(status, 200, "{file}");
     assert_eq!(file.as_str().unwrap().lines().count(), 2, "{file}");
     let traveller = booking["userId"].as_str().unwrap();
     let activity = grace.read(&format!("/users/{traveller}/activity")).await;

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use csv::{QuoteStyle, Terminator, Writer, WriterBuilder};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, header};
 use shared::{ApiError, http::in_request_scope};
 use tokio::sync::mpsc;
@@ -85,7 +85,8 @@ impl Sheet {
             let next: Message = receiver.recv().await?;
             Some((next.map_err(io::Error::other), receiver))
         });
-        let body = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
+        // whoever compresses a body asks once more after its end
+        let body = stream::iter([Ok(first)]).chain(rest).fuse();
         let mut response = Response::new(Body::from_stream(body));
         let headers = response.headers_mut();
         headers.insert(
