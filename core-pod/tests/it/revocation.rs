@@ -71,10 +71,12 @@ impl Platform {
             let cookie = format!("ds_session={}", traveller.session);
             let by_cookie = ask(&self.business, header::COOKIE, &cookie).await;
             let cookie_dead = !matches!(by_cookie, Ok(Some(_)));
-            if here.status == 401 && there.status == 401 && business.is_err() && cookie_dead {
+            if let (401, 401, Err(refusal), true) =
+                (here.status.as_u16(), there.status.as_u16(), &business, cookie_dead)
+            {
                 here.refused(401, code);
                 there.refused(401, code);
-                assert_eq!(business.unwrap_err().code(), code);
+                assert_eq!(refusal.code(), code);
                 break;
             }
             assert!(
