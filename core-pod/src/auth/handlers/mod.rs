@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request, State},
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use chrono::{DateTime, Utc};
@@ -94,8 +95,19 @@ pub fn routes(state: &AuthState) -> Router {
         .merge(refresh.route_layer(limited(limits.refresh, Subject::Address)))
         .merge(others.route_layer(limited(limits.other, Subject::Caller(state.authenticator.clone()))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(state.clone(), with_keys))
         .merge(keys);
     Router::from(routes.with_state(state.clone()))
+}
+
+/// Sees to it that the signing keys are there before a handler opens a transaction. The first requests of a pod would
+/// otherwise each hold a connection and want a second one, and as many as the pool has would wait for each other.
+async fn with_keys(State(state): State<AuthState>, request: Request, next: Next) -> Response {
+    if let Err(error) = state.keys.ready().await {
+        // whether that matters is the handler's to say
+        tracing::debug!(error = error.to_string(), "the signing keys are not there yet");
+    }
+    next.run(request).await
 }
 
 /// The description of all routes.
