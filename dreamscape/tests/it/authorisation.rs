@@ -183,6 +183,22 @@ async fn traveller(site: &Site, client: &Client) -> Traveller {
     }
 }
 
+/// The listener of the service of the core pod that a path belongs to.
+fn own_listener(site: &Site, path: &str) -> Option<String> {
+    let user = [
+        "/api/v1/users",
+        "/api/v1/admin",
+        "/api/v1/ai/users",
+        "/api/v1/ai/health",
+    ];
+    if path.starts_with("/api/v1/auth") {
+        return Some(site.address("AUTH_PORT"));
+    }
+    user.iter()
+        .any(|prefix| path.starts_with(prefix))
+        .then(|| site.address("USER_PORT"))
+}
+
 fn stripe_address(site: &Site) -> String {
     let state = std::fs::read_to_string(site.data().join("state.json")).unwrap();
     let state: Value = serde_json::from_str(&state).unwrap();
@@ -208,6 +224,9 @@ fn filled(path: &str, owner: &Traveller) -> String {
             "{entityType}" => "FLIGHT",
             "{entityId}" => "AF1",
             "{file}" => "avatar-1-2.png",
+            // nor these: a provider that is not there, and secrets that nobody gave out
+            "{provider}" | "{token}" => "none",
+            "{pin}" => "123456",
             other => {
                 assert!(!other.starts_with('{'), "{path}: the walk knows no object for {other}");
                 other
@@ -241,8 +260,12 @@ async fn every_protected_operation_refuses_strangers() {
             for_services,
         } in operations
         {
+            // what is for other services only, the gateway hides: each is asked where it is served
+            let base = own_listener(&site, &path).unwrap_or_else(|| base.clone());
             let url = format!("{base}{}", filled(&path, &owner));
-            let body = (method != Method::GET && method != Method::DELETE).then(|| json!({ "quantity": 1 }));
+            let body = (method != Method::GET && method != Method::DELETE).then(
+                || json!({ "quantity": 1, "name": "Mine", "notes": "mine", "firstName": "Eve", "lastName": "Eve" }),
+            );
             if protected {
                 let (status, answer) = call(&client, method.clone(), &url, None, body.clone()).await;
                 assert_eq!(status, 401, "{method} {path} without a token: {answer}");
@@ -259,7 +282,7 @@ async fn every_protected_operation_refuses_strangers() {
                     [401, 403].contains(&status.as_u16()),
                     "{method} {path} with a traveller's token: {status} {answer}"
                 );
-            } else if path.contains('{') && !path.contains("{entityType}") {
+            } else if protected && path.contains('{') && !path.contains("{entityType}") {
                 let (status, answer) = call(&client, method.clone(), &url, Some(&stranger.bearer), body.clone()).await;
                 assert!(
                     [403, 404].contains(&status.as_u16()),

@@ -50,6 +50,6 @@ fn every_service_migrates_the_schema_its_code_uses() {
     }
     assert_eq!(
         seen.into_iter().collect::<Vec<_>>(),
-        ["ai", "auth", "payment", "users", "voyage"]
+        ["ai", "auth", "mail", "payment", "users", "voyage"]
     );
 }
