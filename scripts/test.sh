@@ -12,6 +12,9 @@ scripts/cargo.sh fmt --all -- --check
 step "links in the documents"
 python3 scripts/ci/links.py
 
+step "names in the API documents"
+python3 scripts/ci/schema_names.py
+
 step "licences, bans and sources of the dependencies"
 scripts/ci/deny.sh
 
@@ -31,6 +34,9 @@ CONFORMANCE_DIR=$(mktemp -d)
 export CONFORMANCE_DIR
 trap 'rm -rf "$CONFORMANCE_DIR"' EXIT
 scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
+
+step "the API document is true"
+SCHEMATHESIS_SECONDS=${SCHEMATHESIS_SECONDS:-12} scripts/schemathesis.sh
 
 step "every route of the contract was asked"
 python3 scripts/conformance/core.py "$CONFORMANCE_DIR" --check
