@@ -144,7 +144,7 @@ impl Object {
 
     /// As the body of a response, streamed.
     pub fn into_body(self) -> axum::body::Body {
-        axum::body::Body::from_stream(self.body)
+        crate::http::streamed(self.body)
     }
 }
 
