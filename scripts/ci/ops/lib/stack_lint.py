@@ -82,7 +82,8 @@ CONSUMERS = {
     "db_exporter_password": {"postgres-primary", "postgres-replica", "postgres-exporter"},
     **{f"db_url_{name}": {pod, "postgres-primary", "postgres-replica"} for pod, names in
        {"core-pod": ("auth", "user", "mail"), "business-pod": ("voyage", "payment", "ai")}.items() for name in names},
-    "redis_password": {*PODS, *REDIS, "redis-cluster-init"},
+    "redis_password": {*PODS, *REDIS},
+    "redis_admin_password": {*REDIS, "redis-cluster-init"},
     "redis_exporter_passwords": {"redis-exporter"},
     "jwt_signing_key": {"core-pod"},
     "data_encryption_key": {"core-pod", "business-pod"},
@@ -117,7 +118,7 @@ SERVICE_URLS = {"core-pod": ("AUTH", "USER", "MAIL"), "business-pod": ("VOYAGE",
 # Kept in the template so that old files load; nothing reads them (operations §6.3).
 KEPT = {"CORS_CREDENTIALS", "SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE", "SESSION_MAX_AGE"}
 # Filled in by deploy.sh from other settings, or from what it finds.
-DERIVED = {"PG_ALIAS_PRIMARY", "PG_ALIAS_REPLICA", "PG_WAL_VOLUME", "PG_NODE_LABEL"}
+DERIVED = {"PG_PRIMARY_ALIAS", "PG_REPLICA_ALIAS", "PG_WAL_VOLUME", "PG_NODE_LABEL"}
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|PRIVATE")
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -295,7 +296,8 @@ def health(subject):
 @rule("R-007,R-086", "the checks of quorum systems ask their own process only; a database outage replaces no pod")
 def liveness_only(subject):
     for name in REDIS:
-        if subject.services[name]["healthcheck"]["test"] != ["CMD", "redis-cli", "ping"]:
+        # docker/redis/healthcheck.sh is a PING of the node itself
+        if subject.services[name]["healthcheck"]["test"] != ["CMD", "healthcheck.sh"]:
             yield f"{name}: the check is more than a ping"
     for name in KAFKA:
         if "/dev/tcp/127.0.0.1/9093" not in " ".join(subject.services[name]["healthcheck"]["test"]):
@@ -608,8 +610,8 @@ def postgres_pair(subject):
         yield "/dev/shm is smaller than 1 GiB"
     aliases = [set((service["networks"][D] or {}).get("aliases", [])) for service in (one, other)]
     declared = subject.env("postgres-primary").get("PG_PRIMARY_SERVICE")
-    if ["db-primary" in names for names in aliases] != [declared == "postgres-primary", declared == "postgres-replica"]:
-        yield f"the name db-primary does not belong to {declared} alone"
+    if ["postgres-rw" in names for names in aliases] != [declared == "postgres-primary", declared == "postgres-replica"]:
+        yield f"the name postgres-rw does not belong to {declared} alone"
 
 
 @rule("R-042", "pools: all replicas at their caps, one more of each during an update, and 20 for tools stay below 497")
@@ -805,7 +807,7 @@ def consumers(subject):
             has.setdefault(mount["source"], set()).add(name)
     extra = {"redis-4", "redis-5", "redis-6"} if subject.overlay == "redis-6" else set()
     for key in sorted(CONSUMERS.keys() | has.keys() | subject.stack.get("secrets", {}).keys()):
-        wanted, found = CONSUMERS.get(key, set()), has.get(key, set()) - (extra if key == "redis_password" else set())
+        wanted, found = CONSUMERS.get(key, set()), has.get(key, set()) - (extra if key.startswith("redis_") else set())
         if wanted != found:
             yield f"{key}: mounted by {', '.join(sorted(found)) or 'nobody'}; wanted {', '.join(sorted(wanted)) or 'nobody'}"
 
@@ -1044,7 +1046,7 @@ def seconds(text):
 def same_healthcheck(subject):
     where = {"core-pod": "core-pod/Dockerfile.prod", "business-pod": "business-pod/Dockerfile.prod",
              "experience-pod": "experience-pod/Dockerfile.prod", "autoscaler": "autoscaler/Dockerfile", "kafka-1": "kafka/Dockerfile",
-             "minio": "minio/Dockerfile", "traefik": "traefik/Dockerfile", "backup": "backup/Dockerfile"}
+             "minio": "minio/Dockerfile", "postgres-primary": "postgres/Dockerfile", "redis-1": "redis/Dockerfile", "traefik": "traefik/Dockerfile", "backup": "backup/Dockerfile"}
     for service, path in where.items():
         text = subject.read("docker/" + path).replace("\\\n", " ")
         found = re.search(r"^HEALTHCHECK (.*?)CMD (\[.*\])$", text, re.M)
