@@ -62,10 +62,11 @@ for name in "${names[@]}"; do
         backup) extra=(--build-arg "MINIO_BUILD=$registry/minio:$version") ;;
     esac
     # base images at the digests of the lock, where it has them
-    for lock in POSTGRES_IMAGE REDIS_IMAGE; do
+    while read -r lock; do
+        [ "$lock" != TRAEFIK_IMAGE ] || [ "$name" = traefik ] || continue
         pinned=$(sed -n "s/^$lock=\"\(.*@.*\)\"\$/\1/p" compose/images.lock 2>/dev/null || true)
-        if [ -n "$pinned" ] && grep -q "^ARG $lock=" "$file"; then extra+=(--build-arg "$lock=$pinned"); fi
-    done
+        if [ -n "$pinned" ]; then extra+=(--build-arg "$lock=$pinned"); fi
+    done < <(sed -n 's/^ARG \([A-Z]*_IMAGE\)=.*/\1/p' "$file")
     log_info "$image"
     run docker build --file "$file" --tag "$image" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
         --build-arg "CREATED=$created" ${extra[@]+"${extra[@]}"} . || exit 1

@@ -129,10 +129,9 @@ check_settings() {
 
 check_secrets() {
     local key missing=()
-    existing=$(existing_secrets)
-    while IFS= read -r key; do
-        [ -n "$(newest_version "$key" "$existing")" ] || missing+=("$key")
-    done < <(secret_keys)
+    mapfile -t secrets < <(secret_keys)
+    read_versions "$(existing_secrets)"
+    for key in "${secrets[@]}"; do [ -n "${newest[$key]:-}" ] || missing+=("$key"); done
     [ "${#missing[@]}" -eq 0 ] || die "$PREREQUISITE" "secrets are missing (${missing[*]}); run scripts/production/init-secrets.sh"
     note "all secrets are there"
 }
@@ -188,7 +187,10 @@ check_host() {
 # -------------------------------------------------------------------------------------------------------------------- images
 
 resolve_images() {
-    local lock=$compose/images.lock name image digest locked
+    local lock=$compose/images.lock name image digest locked used
+    used=$(cat "$compose/docker-compose.bigpods.prod.yml" ${chosen[@]+"${chosen[@]}"})
+    # base images are of interest only where our own are built from them
+    [ -z "$build" ] || used+=$(cat "$stack_root"/docker/*/Dockerfile*)
     # The tags in images.env are what we want; the lock says which bytes that was when it was resolved.
     : >"$work/images"
     while IFS= read -r name; do
@@ -198,6 +200,10 @@ resolve_images() {
             continue
         fi
         locked=$(sed -n "s/^$name=\"\(.*\)\"\$/\1/p" "$lock" 2>/dev/null || true)
+        if ! grep -qF "\${$name" <<<"$used"; then
+            [ -z "$locked" ] || printf '%s="%s"\n' "$name" "$locked" >>"$work/images"
+            continue
+        fi
         if [ -n "$renew" ] || [ "${locked%@*}" != "$image" ]; then
             docker pull --quiet "$image" >/dev/null || die "$FAILED" "$image cannot be pulled"
             digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$image" | sed -n 's/.*@\(sha256:[0-9a-f]\{64\}\)$/\1/p' | head -n 1)
@@ -215,37 +221,35 @@ resolve_images() {
 
 # ------------------------------------------------------------------------------------------------------------------- rendering
 
-# Everything the stack files may ask for, exported for the docker CLI alone (in a subshell).
-export_settings() {
-    local name key upper version count now
-    while IFS= read -r name; do export "${name?}"; done < <(setting_names "$stack_root/.env.prod.example")
-    export PG_PRIMARY_ALIAS PG_REPLICA_ALIAS PG_WAL_VOLUME PG_NODE_LABEL
-    set -a
-    # shellcheck disable=SC1091
-    . "$work/images"
-    set +a
-    # SECRET_VERSION_<KEY>: the newest version of each secret
-    while IFS= read -r key; do
-        version=$(newest_version "$key" "$existing")
-        export "SECRET_VERSION_${key^^}=v$version"
-    done < <(secret_keys)
-    # CONFIG_HASH_<KEY>: a config cannot be changed, so a changed file is another config
-    while IFS=$'\t' read -r key name; do
-        export "CONFIG_HASH_${key^^}=$(sha256sum "$name" | cut -c1-8)"
-    done <"$work/configs"
-    # A service that the autoscaler or an operator scaled up is not scaled down by a deploy.
-    for name in $PODS; do
-        upper=${name^^}
-        upper=${upper//-/_}_REPLICAS
-        count=${!upper}
-        now=$(docker service inspect --format '{{with .Spec.Mode.Replicated}}{{.Replicas}}{{end}}' "${stack}_$name" 2>/dev/null || true)
-        if [[ $now =~ ^[0-9]+$ ]] && ((now > count)); then
-            echo "  $name stays at $now replicas" >&2
-            count=$now
-        fi
-        export "$upper=$count"
-    done
+# Everything the stack files may ask for, as a file of exports that the docker CLI alone gets to see.
+write_settings() {
+    local name key upper count now hash path
+    {
+        while IFS= read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done < <(setting_names "$stack_root/.env.prod.example")
+        for name in PG_PRIMARY_ALIAS PG_REPLICA_ALIAS PG_WAL_VOLUME PG_NODE_LABEL; do printf 'export %s=%q\n' "$name" "${!name}"; done
+        sed 's/^/export /' "$work/images"
+        # SECRET_VERSION_<KEY>: the newest version of each secret
+        for key in "${secrets[@]}"; do printf 'export SECRET_VERSION_%s=v%s\n' "${key^^}" "${newest[$key]}"; done
+        # CONFIG_HASH_<KEY>: a config cannot be changed, so a changed file is another config
+        paste <(cut -f1 "$work/configs") <(cut -f2 "$work/configs" | tr '\n' '\0' | xargs -0 sha256sum) |
+            while read -r key hash path; do printf 'export CONFIG_HASH_%s=%s\n' "${key^^}" "${hash:0:8}"; done
+        # A service that the autoscaler or an operator scaled up is not scaled down by a deploy.
+        for name in $PODS; do
+            upper=${name^^}
+            upper=${upper//-/_}_REPLICAS
+            count=${!upper}
+            now=$(docker service inspect --format '{{with .Spec.Mode.Replicated}}{{.Replicas}}{{end}}' "${stack}_$name" 2>/dev/null || true)
+            if [[ $now =~ ^[0-9]+$ ]] && ((now > count)); then
+                note "$name stays at $now replicas" >&2
+                count=$now
+            fi
+            printf 'export %s=%q\n' "$upper" "$count"
+        done
+    } >"$work/settings"
 }
+
+# shellcheck disable=SC1091
+with_settings() { (. "$work/settings" && "$@"); }
 
 # key and file of each config, as the stack files name them; a later file wins
 config_table() {
@@ -257,8 +261,6 @@ config_table() {
         END { for (key in file) print key "\t" file[key] }' "$@" | sort
 }
 
-with_settings() { (export_settings && "$@"); }
-
 render() {
     local lint=() path short
     files=("$compose/docker-compose.bigpods.prod.yml" ${chosen[@]+"${chosen[@]}"})
@@ -268,6 +270,7 @@ render() {
     while IFS=$'\t' read -r _ path; do
         [ -f "$path" ] || die "$PREREQUISITE" "the stack needs $path"
     done <"$work/configs"
+    write_settings
     with_settings docker stack config "${arguments[@]}" >"$work/stack.yml" || die "$FAILED" "the stack files cannot be rendered"
     note "${#files[@]} file(s), $(grep -c '^    image:' "$work/stack.yml") services"
     [ -z "$small" ] || lint+=(--small)
@@ -383,11 +386,10 @@ failed() {
 }
 
 remove_unused() {
-    local name key newest
+    local name key
     for name in $(existing_secrets); do
         key=${name#dreamscape_} key=${key%_v*}
-        newest=$(newest_version "$key" "$existing")
-        if [ -n "$newest" ] && [ "$name" != "dreamscape_${key}_v$newest" ]; then
+        if [ -n "${newest[$key]:-}" ] && [ "$name" != "dreamscape_${key}_v${newest[$key]}" ]; then
             docker secret rm "$name" >/dev/null 2>&1 && note "removed the old secret $name"
         fi
     done
@@ -412,10 +414,10 @@ check_nodes
 check_host
 
 phase "2/5 images"
+resolve_images
 if [ -n "$build" ]; then
     "$stack_root/scripts/bigpods/build-bigpods.sh" --env-file "$env_file" ${push:+--push} ${dry_run:+--dry-run}
 fi
-resolve_images
 
 phase "3/5 deploy"
 render

@@ -183,10 +183,12 @@ take() {
         made[$name]=$REPLY
         return
     fi
-    local wrong
+    local wrong hint=''
+    # in a subshell the value is not on a command line: functions are no programs
     wrong=$(complaint "$name" "$REPLY")
     if [ -n "$wrong" ]; then
-        problems+=("$name $wrong$(is_optional "$name" && [ -z "$REPLY" ] && echo ' (--skip '"$name"' leaves it out)')")
+        if is_optional "$name" && [ -z "$REPLY" ]; then hint=" (--skip $name leaves it out)"; fi
+        problems+=("$name $wrong$hint")
         return
     fi
     made[$name]=$REPLY
@@ -215,7 +217,7 @@ need_manager
 # settings are welcome, not needed: --list and tests work without them
 if [ -f "$env_file" ]; then load_settings "$env_file"; fi
 mapfile -t keys < <(secret_keys)
-existing=$(existing_secrets)
+read_versions "$(existing_secrets)"
 first=${SECRETS_VERSION:-v1}
 first=${first#v}
 [[ $first =~ ^[0-9]+$ ]] || die "$USAGE" "SECRETS_VERSION is v and a number"
@@ -224,7 +226,7 @@ if [ -n "$list" ]; then
     declare -A ages=()
     while IFS=$'\t' read -r name age; do ages[$name]=$age; done < <(docker secret ls --format '{{.Name}}\t{{.CreatedAt}}' | grep '^dreamscape_' || true)
     for key in "${keys[@]}"; do
-        version=$(newest_version "$key" "$existing")
+        version=${newest[$key]:-}
         if [ -n "$version" ]; then
             printf '%-34s v%-4s %s\n' "$key" "$version" "${ages[dreamscape_${key}_v$version]:-}"
         else
@@ -250,7 +252,7 @@ for name in ${rotate[@]+"${rotate[@]}"}; do
     for member in $(group_of "$name"); do wanted[$member]=rotate; done
 done
 for key in "${keys[@]}"; do
-    [ -n "$(newest_version "$key" "$existing")" ] || for member in $(group_of "$key"); do wanted[$member]=${wanted[$member]:-missing}; done
+    [ -n "${newest[$key]:-}" ] || for member in $(group_of "$key"); do wanted[$member]=${wanted[$member]:-missing}; done
 done
 
 if [ "${#wanted[@]}" -eq 0 ]; then
@@ -287,8 +289,8 @@ if [ "${#problems[@]}" -gt 0 ]; then
     exit "$FAILED"
 fi
 for name in ${ordered[@]+"${ordered[@]}"}; do
-    newest=$(newest_version "$name" "$existing")
-    create "$name" "$((newest ? newest + 1 : first))"
+    version=${newest[$name]:-0}
+    create "$name" "$((version ? version + 1 : first))"
 done
 
 # Not a secret, but as stable: the id of the Kafka cluster.

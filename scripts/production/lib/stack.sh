@@ -70,7 +70,14 @@ secret_keys() { top_level_keys secrets "$compose/docker-compose.bigpods.prod.yml
 # All our secrets in the Swarm, one name a line.
 existing_secrets() { docker secret ls --format '{{.Name}}' | grep '^dreamscape_' || true; }
 
-# newest_version KEY NAMES: the newest version of one secret among the names, or nothing.
-newest_version() {
-    sed -n "s/^dreamscape_$1_v\([0-9][0-9]*\)\$/\1/p" <<<"$2" | sort -n | tail -n 1
+# read_versions NAMES: fills `newest` with the newest version of each secret among the names.
+declare -A newest=()
+read_versions() {
+    local name
+    newest=()
+    while IFS= read -r name; do
+        if [[ $name =~ ^dreamscape_([a-z0-9_]+)_v([0-9]+)$ ]]; then
+            if ((BASH_REMATCH[2] > ${newest[${BASH_REMATCH[1]}]:-0})); then newest[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
+        fi
+    done <<<"$1"
 }

@@ -1035,6 +1035,20 @@ def dockerfiles(subject):
                 yield f"{path}: {name[0]} has no tag"
 
 
+@rule("R-040,R-093,R-097", "base images: the tag of each Dockerfile's argument is the one in compose/images.env", base=True)
+def base_images(subject):
+    known = stack.parse_env(subject.read("compose/images.env"))
+    for path in sorted((ROOT / "docker").glob("*/Dockerfile*")):
+        if path.parent.name == "dev":
+            continue
+        for name, image in re.findall(r"^ARG (\w+_IMAGE)=(\S+)", subject.read(str(path.relative_to(ROOT))), re.M):
+            if known.get(name) != image:
+                yield f"{path.parent.name}: {name}={image}, images.env says {known.get(name)}"
+        for base in re.findall(r"^FROM (\S+)", subject.read(str(path.relative_to(ROOT))), re.M):
+            if not base.startswith("${"):
+                yield f"{path.parent.name}: FROM {base} cannot be pinned"
+
+
 def seconds(text):
     total = 0.0
     for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", text):

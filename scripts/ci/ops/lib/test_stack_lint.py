@@ -497,6 +497,14 @@ def _(s): edit(s, "docker/core-pod/Dockerfile.prod", " --locked", "")
 def _(s): edit(s, "rust-toolchain.toml", r'channel = ".*?"', 'channel = "1.99.0"')
 
 
+@breaks("base_images", "traefik: TRAEFIK_IMAGE=traefik:v3.0, images.env says")
+def _(s): edit(s, "docker/traefik/Dockerfile", r"traefik:v[\d.]+", "traefik:v3.0")
+
+
+@breaks("base_images", "cannot be pinned")
+def _(s): edit(s, "docker/traefik/Dockerfile", r"FROM \$\{TRAEFIK_IMAGE\}", "FROM traefik:v3.6.2")
+
+
 @breaks("same_healthcheck", "interval 5s is not 15s")
 def _(s): edit(s, "docker/core-pod/Dockerfile.prod", "--interval=15s", "--interval=5s")
 
