@@ -115,6 +115,7 @@ check_settings() {
     esac
     [ -z "$traefik_v2" ] || chosen+=("$compose/docker-compose.traefik-v2.10.yml")
     [ "$BACKUP_S3_ENDPOINT" = http://minio:9000 ] || chosen+=("$compose/docker-compose.backup-external.yml")
+    # shellcheck disable=SC2034  # exported by name
     case $PG_PRIMARY_SERVICE in
         postgres-primary) PG_PRIMARY_ALIAS=postgres-rw PG_REPLICA_ALIAS=postgres-ro PG_WAL_VOLUME=pg_wal_archive PG_NODE_LABEL=primary ;;
         postgres-replica) PG_PRIMARY_ALIAS=postgres-ro PG_REPLICA_ALIAS=postgres-rw PG_WAL_VOLUME=pg_replica_wal_archive PG_NODE_LABEL=replica ;;
