@@ -13,6 +13,7 @@
 #
 # What a container needs is the default; elsewhere the environment says otherwise:
 #   PG_NODE, PG_PEER, PG_PRIMARY_SERVICE   this node, the other one, the declared primary: names that resolve
+#   PG_PEER_HOST                           where the other one is, if its name does not resolve
 #   PG_PORT, PG_PEER_PORT                  ports of this node and of the other one (5432)
 #   PGDATA, WAL_ARCHIVE_DIR, PG_RUN_DIR    data, archive, folder of sockets and of the rendered files
 #   PG_CONF, PG_HBA, PG_INIT_SQL, PG_BIN   the files beside this script, and the folder of the server's programs
@@ -61,7 +62,7 @@ replication=${REPLICATION_PASSWORD_FILE:?the file with the password of the role 
 printf 'container %s postgres\ncontainer %s dreamscape_prod\ncontainer root postgres\ncontainer root dreamscape_prod\n' \
     "$(id -un)" "$(id -un)" >"$run/pg_ident.conf"
 
-conninfo="host=$peer port=$peer_port user=replicator passfile=$passfile application_name=$node connect_timeout=5 keepalives_idle=30"
+conninfo="host=${PG_PEER_HOST:-$peer} port=$peer_port user=replicator passfile=$passfile application_name=$node connect_timeout=5 keepalives_idle=30"
 ask_peer() { PGPASSFILE=$passfile "${bin}psql" -qAtX -d "$conninfo dbname=postgres" -c "$1" 2>/dev/null; }
 
 peer_is() { # primary, standby or silent

@@ -89,7 +89,7 @@ if [ -x "$target/core-pod" ] && [ -x "$target/business-pod" ]; then
     reads_only() {
         sql_as "$a" dreamscape_ro "$(cat "$scratch/secrets/readonly")" 'select count(*) from auth.users' >/dev/null || return 1
         refused_with "permission denied" sql_as "$a" dreamscape_ro "$(cat "$scratch/secrets/readonly")" \
-            'set default_transaction_read_only = off; delete from auth.users'
+            'begin; set transaction read write; delete from auth.users'
     }
     check V11 R-046 "dreamscape_ro reads everything and writes nothing" reads_only
 else
@@ -167,4 +167,9 @@ check V11 R-041 "an empty folder beside a standby with data is refused" lost_vol
 mv "$scratch/$a/data.kept" "$scratch/$a/data"
 start_node "$a" primary-entrypoint.sh
 check V11 R-041 "the primary starts again and the standby follows by itself" eventually 30 streams "$a" "$b"
+
+# -- Promotion in its shortest form; by the script, with fencing and rejoin: slow/dataplane-promotion.sh
+stop_node "$a"
+sql "$b" 'select pg_promote(true, 30)' >/dev/null
+check V11 R-041 "the promoted standby takes writes" owner "$b" 'insert into voyage.marks values (3000)'
 finish
