@@ -93,7 +93,7 @@ def pod(name: str, title: str, what: str) -> Board:
     record = f'{mine}, service=~"$service"'
     process = f'job="$pod", instance=~"$instance"'
     board.row(
-        figure("Replicas", 'sum(up{job="$pod"})', "short", "Replicas that answer Prometheus", thresholds=falling(1, 2), decimals=0),
+        figure("Replicas up", 'sum(up{job="$pod"})', "short", "Replicas that answer Prometheus", thresholds=falling(1, 2), decimals=0),
         figure("Wanted", 'max(dreamscape_swarm_replicas{service="$pod", state="desired"})', "short", "Replicas that the autoscaler or the operator wants", decimals=0),
         figure("Availability, 1 h", f'1 - (sum(rate(http_requests_total{{{users}, status=~"5.."}}[1h])) or vector(0)) / sum(rate(http_requests_total{{{users}}}[1h]))', "percentunit",
                "Share of requests that were not answered 5xx", thresholds=falling(0.995, 0.999), decimals=3),
@@ -539,7 +539,7 @@ def traefik() -> Board:
     board.row(
         figure("Requests", 'sum(rate(traefik_entrypoint_requests_total{entrypoint="websecure"}[5m]))', "reqps", "A second, over TLS", decimals=1),
         figure("Errors", 'sum(rate(traefik_service_requests_total{code=~"5.."}[5m])) / sum(rate(traefik_service_requests_total[5m]))', "percentunit", "Answered 5xx", thresholds=rising(0.01, 0.05), decimals=2),
-        figure("Time, p95", f"histogram_quantile(0.95, sum by (le) (rate(traefik_service_request_duration_seconds_bucket{{{s}}}[5m])))", "s", "At the load balancer", thresholds=rising(0.5, 1)),
+        figure("Time now, p95", f"histogram_quantile(0.95, sum by (le) (rate(traefik_service_request_duration_seconds_bucket{{{s}}}[5m])))", "s", "At the load balancer", thresholds=rising(0.5, 1)),
         figure("Open connections", "sum(traefik_open_connections)", "short", "From browsers and clients", decimals=0),
         figure("Servers up", "sum(traefik_service_server_up)", "short", "Replicas that pass their health check", decimals=0),
         figure("Certificate", "(min(traefik_tls_certs_not_after) - time()) / 86400", "d", "The first one runs out in", thresholds=falling(3, 14), decimals=0),
@@ -569,16 +569,16 @@ def nodes() -> Board:
     fs = f'{n}, fstype!~"tmpfs|overlay|squashfs|ramfs|nsfs"'
     board.row(
         figure("Nodes", 'sum(up{job="node-exporter"})', "short", "That answer", decimals=0),
-        figure("CPU", f"max(instance:node_cpu_busy:ratio_rate5m{{{n}}})", "percentunit", "Of the busiest node", thresholds=rising(0.7, 0.85), decimals=0),
-        figure("Memory", f"max(instance:node_memory_used:ratio{{{n}}})", "percentunit", "Of the fullest node", thresholds=rising(0.8, 0.9), decimals=0),
+        figure("CPU, busiest node", f"max(instance:node_cpu_busy:ratio_rate5m{{{n}}})", "percentunit", "Of the busiest node", thresholds=rising(0.7, 0.85), decimals=0),
+        figure("Memory, fullest node", f"max(instance:node_memory_used:ratio{{{n}}})", "percentunit", "Of the fullest node", thresholds=rising(0.8, 0.9), decimals=0),
         figure("Disk left", f"min(instance:node_filesystem_free:ratio{{{n}}})", "percentunit", "Of the fullest file system", thresholds=falling(0.05, 0.1), decimals=0),
         figure("Load", f"max(node_load5{{{n}}}) ", "short", "Runnable tasks over five minutes", decimals=1),
         figure("Clock", f"max(abs(node_timex_offset_seconds{{{n}}}))", "s", "Off by", thresholds=rising(0.02, 0.05)),
     )
     board.row(
-        graph("CPU", [query(f"instance:node_cpu_busy:ratio_rate5m{{{n}}}", "{{instance}}")], "percentunit", "Busy", thresholds=rising(0.7, 0.85), top=1),
+        graph("CPU", [query(f"instance:node_cpu_busy:ratio_rate5m{{{n}}}", "{{instance}}")], "percentunit", "Share of the time that the cores work", thresholds=rising(0.7, 0.85), top=1),
         graph("Memory", [query(f"instance:node_memory_used:ratio{{{n}}}", "{{instance}}")], "percentunit", "In use", thresholds=rising(0.8, 0.9), top=1),
-        bars("Disks", [query(f"1 - instance:node_filesystem_free:ratio{{{n}}}", "{{instance}} {{mountpoint}}")], "percentunit", "Full", thresholds=rising(0.8, 0.9)),
+        bars("Disks", [query(f"1 - instance:node_filesystem_free:ratio{{{n}}}", "{{instance}} {{mountpoint}}")], "percentunit", "How full each file system is", thresholds=rising(0.8, 0.9)),
     )
     board.row(
         graph("Disk traffic", [query(f"sum by (instance) (rate(node_disk_read_bytes_total{{{n}}}[$__rate_interval]))", "read {{instance}}"), query(f"sum by (instance) (rate(node_disk_written_bytes_total{{{n}}}[$__rate_interval]))", "write {{instance}}")], "Bps", "Bytes a second"),
