@@ -278,7 +278,7 @@ loki_has_pods() {
 }
 dashboards_there() {
     local count
-    count=$(in_service grafana sh -c 'ls /var/lib/dashboards/*.json | wc -l')
+    count=$(in_service grafana sh -c 'ls /var/lib/grafana/dashboards/*.json | wc -l')
     ((count >= 10)) || { echo "$count dashboards"; return 1; }
 }
 primary=${PG_PRIMARY_SERVICE:-postgres-primary}

@@ -85,7 +85,7 @@ check_settings() {
     local name missing=()
     while IFS= read -r name; do
         case $name in
-            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | DOCKER_GID) continue ;;
+            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | SLACK_CHANNEL | HEARTBEAT_URL | PAGERDUTY_ENABLED | DOCKER_GID) continue ;;
         esac
         [ -n "${!name:-}" ] || missing+=("$name")
     done < <(setting_names "$stack_root/.env.prod.example")
@@ -117,8 +117,8 @@ check_settings() {
     [ "$BACKUP_S3_ENDPOINT" = http://minio:9000 ] || chosen+=("$compose/docker-compose.backup-external.yml")
     # shellcheck disable=SC2034  # exported by name
     case $PG_PRIMARY_SERVICE in
-        postgres-primary) PG_PRIMARY_ALIAS=postgres-rw PG_REPLICA_ALIAS=postgres-ro PG_WAL_VOLUME=pg_wal_archive PG_NODE_LABEL=primary ;;
-        postgres-replica) PG_PRIMARY_ALIAS=postgres-ro PG_REPLICA_ALIAS=postgres-rw PG_WAL_VOLUME=pg_replica_wal_archive PG_NODE_LABEL=replica ;;
+        postgres-primary) PG_PRIMARY_ALIAS=postgres-rw PG_REPLICA_ALIAS=postgres-ro ;;
+        postgres-replica) PG_PRIMARY_ALIAS=postgres-ro PG_REPLICA_ALIAS=postgres-rw ;;
         *) die "$PREREQUISITE" "PG_PRIMARY_SERVICE is postgres-primary or postgres-replica" ;;
     esac
     if [ -z "${DOCKER_GID:-}" ]; then
@@ -227,7 +227,7 @@ write_settings() {
     local name key upper count now hash path
     {
         while IFS= read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done < <(setting_names "$stack_root/.env.prod.example")
-        for name in PG_PRIMARY_ALIAS PG_REPLICA_ALIAS PG_WAL_VOLUME PG_NODE_LABEL; do printf 'export %s=%q\n' "$name" "${!name}"; done
+        for name in PG_PRIMARY_ALIAS PG_REPLICA_ALIAS; do printf 'export %s=%q\n' "$name" "${!name}"; done
         sed 's/^/export /' "$work/images"
         # SECRET_VERSION_<KEY>: the newest version of each secret
         for key in "${secrets[@]}"; do printf 'export SECRET_VERSION_%s=v%s\n' "${key^^}" "${newest[$key]}"; done

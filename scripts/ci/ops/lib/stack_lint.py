@@ -118,7 +118,7 @@ SERVICE_URLS = {"core-pod": ("AUTH", "USER", "MAIL"), "business-pod": ("VOYAGE",
 # Kept in the template so that old files load; nothing reads them (operations §6.3).
 KEPT = {"CORS_CREDENTIALS", "SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE", "SESSION_MAX_AGE"}
 # Filled in by deploy.sh from other settings, or from what it finds.
-DERIVED = {"PG_PRIMARY_ALIAS", "PG_REPLICA_ALIAS", "PG_WAL_VOLUME", "PG_NODE_LABEL"}
+DERIVED = {"PG_PRIMARY_ALIAS", "PG_REPLICA_ALIAS"}
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY|PRIVATE")
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -1141,7 +1141,7 @@ def config_files(subject):
             yield f"config {name}: {path.name} is missing ({path.parent.name}/{path.name})"
         elif path.stat().st_size >= 1000 * 1024:
             yield f"config {name} is too large"
-        elif "{{" in path.read_text(encoding="utf-8") and re.search(r"\{\{\s*env ", path.read_text(encoding="utf-8")) \
+        elif "{{" in path.read_text(encoding="utf-8") and re.search(r"\{\{\s*(if )?env ", path.read_text(encoding="utf-8")) \
                 and config.get("template_driver") != "golang" and name not in {"traefik_middlewares"}:
             yield f"config {name} is filled in by nobody"
         if not re.search(r"_(dev|[0-9a-f]{8})$", config.get("name", "")):
