@@ -23,10 +23,15 @@ scripts/ci/production-features.sh
 
 [ "$only" = lint ] && exit 0
 
-step "unit, database, HTTP, event and fault tests"
+step "build of pods and tests"
 KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
 export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
+
+step "operations: stack, images, scripts, data plane, monitoring, without an engine"
+scripts/ci/ops-check.sh
+
+step "unit, database, HTTP, event and fault tests"
 CONFORMANCE_DIR=$(mktemp -d)
 export CONFORMANCE_DIR
 trap 'rm -rf "$CONFORMANCE_DIR"' EXIT

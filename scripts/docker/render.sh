@@ -28,7 +28,8 @@ render() {
     fi
 }
 
-[ "${1:-}" = --check ] && mode=check || mode=write
+mode="write"
+[ "${1:-}" != --check ] || mode="check"
 render core-pod docker/core-pod/Dockerfile.prod "Gateway, auth and user services in one process" \
     "ENV APP_ENV=production" "8080 9090" 40s no
 render business-pod docker/business-pod/Dockerfile.prod "Voyage, payment and AI services in one process" \

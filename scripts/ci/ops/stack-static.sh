@@ -14,7 +14,7 @@ line_ends() { ! grep -lr $'\r' "${scripts[@]}"; }
 executable() {
     local file bad=0
     for file in "${scripts[@]}"; do
-        case $file in */lib/*) continue ;; esac
+        case $file in */lib/* | */common.sh) continue ;; esac
         [ -x "$file" ] || { echo "$file is not executable"; bad=1; }
     done
     return "$bad"
@@ -22,16 +22,23 @@ executable() {
 strict() {
     local file bad=0
     for file in "${scripts[@]}"; do
-        case $file in */lib/*) continue ;; esac
+        case $file in */lib/* | */common.sh) continue ;; esac
         grep -qE '^set -eu(o pipefail)?' "$file" || { echo "$file has no set -euo pipefail"; bad=1; }
-        [[ $file == docker/* ]] || grep -q -- '--help' "$file" || { echo "$file has no --help"; bad=1; }
+    done
+    return "$bad"
+}
+helpful() {
+    local file bad=0
+    for file in scripts/production/*.sh scripts/bigpods/*.sh; do
+        "$file" --help 2>/dev/null </dev/null | head -n 1 | grep -q '^Usage:' || { echo "$file --help does not begin with Usage:"; bad=1; }
     done
     return "$bad"
 }
 check V8 R-137,R-138 "bash -n on ${#scripts[@]} scripts" parses
 check V8 R-137,R-138 "no carriage return in a script" line_ends
 check V8 R-137,R-138 "every script is executable" executable
-check V8 R-137,R-138 "every script stops at its first error and has --help" strict
+check V8 R-137,R-138 "every script stops at its first error" strict
+check V8 R-137,R-138 "--help of every script for operators begins with Usage:" helpful
 
 if have shellcheck; then
     check V8 R-137,R-138 "shellcheck on ${#scripts[@]} scripts" shellcheck -x "${scripts[@]}"

@@ -2,6 +2,7 @@
 # What the checks of operations share: one line per check on stdout, `STATUS<TAB>V-code<TAB>R-numbers<TAB>text`, and exit code 1 after a
 # FAIL. Sourced. scripts/ci/ops-check.sh turns the lines into its table.
 ops_failed=0
+# shellcheck disable=SC2034
 ops_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../../.." && pwd)
 ops_tools=${DREAMSCAPE_TOOLS:-$HOME/.cache/dreamscape/tools}/ops
 PATH=$ops_tools/path:$PATH

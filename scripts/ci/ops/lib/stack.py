@@ -44,6 +44,8 @@ def parse_env(text, known=None):
         found = re.match(r"([A-Z][A-Z0-9_]*)=(.*)", line)
         if found:
             text = "".join(shlex.split(found.group(2)))
+            if not text and values.get(found.group(1)):
+                continue  # empty: filled in by what is known
             values[found.group(1)] = re.sub(r"\$\{(\w+)\}", lambda name: values.get(name.group(1), ""), text)
     return values
 
