@@ -18,10 +18,10 @@ import stack
 import test_scripts
 
 
-def program(name):
-    """The newest build of a pod."""
+def program(name, kinds=("release", "debug")):
+    """The newest build of a program."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path.home() / ".cache/dreamscape/target"))
-    built = [target / kind / name for kind in ("release", "debug") if (target / kind / name).exists()]
+    built = [target / kind / name for kind in kinds if (target / kind / name).exists()]
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -368,14 +368,14 @@ ROUTES = [
     ("example.org/", "web", "experience"), ("www.example.org/voyages", "web", "experience"),
     ("example.org/api/v1/flights/search", "web-api", "experience"), ("example.org/socket.io/", "web-ws", "experience"),
     ("example.org/health", "root-health", "experience"), ("example.org/api/v1/payment/webhook", "web-webhook", "experience"),
-    ("api.example.org/health", "api-core", "core"), ("api.example.org/auth/health", "api-core", "core"),
-    ("api.example.org/users/health", "api-core", "core"), ("api.example.org/api/v1/auth/login", "api-core", "core"),
+    ("api.example.org/health", "api-core", "core"), ("api.example.org/auth/health", "core-health", "core"),
+    ("api.example.org/users/health", "core-health", "core"), ("api.example.org/api/v1/auth/login", "api-core", "core"),
     ("api.example.org/api/auth/login", "api-core", "core"), ("api.example.org/api/v1/admin/users", "api-core", "core"),
     ("api.example.org/socket.io/", "api-core", "core"), ("api.example.org/uploads/avatars/a.png", "api-core", "core"),
     ("api.example.org/.well-known/jwks.json", "api-core", "core"),
-    ("api.example.org/voyage/health", "api-voyage", "business"), ("api.example.org/payment/health", "api-payment", "business"),
-    ("api.example.org/ai/health", "api-ai", "business"), ("api.example.org/panorama/health", "api-experience", "experience"),
-    ("api.example.org/gateway/health", "api-experience", "experience"),
+    ("api.example.org/voyage/health", "business-health", "business"), ("api.example.org/payment/health", "business-health", "business"),
+    ("api.example.org/ai/health", "business-health", "business"), ("api.example.org/panorama/health", "experience-health", "experience"),
+    ("api.example.org/gateway/health", "gateway-health", "experience"),
     *((f"api.example.org{prefix}/{family}/x", "api-voyage", "business") for prefix in ("/api", "/api/v1") for family in
       ("voyage", "voyages", "itineraries", "bookings", "flights", "search-history", "price-alerts", "cart", "locations",
        "activities", "hotels", "accommodations", "transfers", "airlines", "airports")),
@@ -418,6 +418,28 @@ def router_table(subject):
             yield f"{url} goes to {name}, not to {wanted}"
         if len([hit for hit in hits if hit[0] == max(hits)[0]]) > 1:
             yield f"{url}: two routers with the same priority"
+
+
+@rule("R-136", "short names of a service's health lead to the path that the pod serves")
+def health_aliases(subject):
+    known, found = dynamic(subject), subject.routers()
+    for name, served in HEALTH.items():
+        path = f"/{name}/health"
+        hits = [(int(router["priority"]), router) for router in found.values()
+                if matches(router.get("rule", ""), f"api.{domain(subject)}", path)]
+        router = max(hits, key=lambda hit: hit[0])[1] if hits else {}
+        for used in filter(None, router.get("middlewares", "").split(",")):
+            middleware = known.get(used.partition("@")[0], {})
+            if "replacePathRegex" in middleware:
+                replacement = re.sub(r"\$(\d)", r"\\\1", middleware["replacePathRegex"]["replacement"])
+                path = re.sub(middleware["replacePathRegex"]["regex"], replacement, path)
+            path = middleware.get("replacePath", {}).get("path", path)
+        if path != served:
+            yield f"/{name}/health becomes {path}, not {served}"
+
+
+# where the pods serve the health of their services (asked by stack-live.sh)
+HEALTH = {**{name: f"/api/v1/{name}/health" for name in ("auth", "users", "voyage", "payment", "ai", "panorama")}, "gateway": "/api/health"}
 
 
 def domain(subject):
@@ -481,7 +503,7 @@ def compression(subject):
     if "compress" not in dynamic(subject):
         yield "no middleware compress"
     for name, router in subject.routers().items():
-        if router["on"] in PODS and name not in {"web-ws", "api-webhook", "web-webhook", "root-health"}:
+        if router["on"] in PODS and name not in {"web-ws", "api-webhook", "web-webhook", "root-health"} and not name.endswith("-health"):
             if "compress@file" not in router.get("middlewares", ""):
                 yield f"router {name} does not compress"
 

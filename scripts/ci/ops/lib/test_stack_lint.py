@@ -163,6 +163,10 @@ def _(s): label(s, "business-pod", "traefik.http.routers.api-ai.rule", "Host(`ap
 def _(s): label(s, "core-pod", RULE, "Host(`api.example.org`)")
 
 
+@breaks("health_aliases", "/voyage/health becomes /voyage/health")
+def _(s): label(s, "business-pod", "traefik.http.routers.business-health.middlewares", "sec-headers-api@file")
+
+
 @breaks("acme", "not ACME_EMAIL")
 def _(s): edit(s, STATIC, r"email: .*?$", "email: somebody@example.com")
 
