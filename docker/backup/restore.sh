@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings back what backup.sh stored, and proves that it is the same. contract: operations R-134, §6.14, B-05
-set -euo pipefail
+set -Eeuo pipefail
 program=restore
 # shellcheck source=docker/backup/common.sh
 . "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -21,6 +21,8 @@ Afterwards every table is compared with the backup, by rows and by sum; a differ
 Exit code: 0 done and the same, 1 failed or refused, 2 usage, 3 a prerequisite is missing. Environment: as backup.sh.
 TEXT
 }
+
+trap 'log "line $LINENO: ${BASH_COMMAND%% *} failed"' ERR
 
 id='' time='' target_dir='' with_objects='' only_objects='' force='' dry_run='' yes=''
 while [ $# -gt 0 ]; do
