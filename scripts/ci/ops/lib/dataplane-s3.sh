@@ -28,16 +28,37 @@ start_s3() {
     secret >"$S3_SECRET_KEY_FILE"
     eventually 30 curl -sf "$S3_ENDPOINT/moto-api/" || { cat "$scratch/s3.log" >&2; return 1; }
     local bucket
+    boto 'pass'
     for bucket in dreamscape-vr-assets dreamscape-user-uploads dreamscape-ai-generations dreamscape-backups; do
         boto "s3.create_bucket(Bucket='$bucket')"
     done
 }
-# One line of boto3, with `s3` as the client.
+# boto LINE...: pieces of Python with boto3's client as `s3`, run one after the other in a process that lives as long as the check.
 boto() {
-    AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test "$moto" - "$S3_ENDPOINT" "$@" <<'PY'
-import sys, boto3
-s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
-for line in sys.argv[2:]:
-    exec(line)
-PY
+    local status said
+    if [ ! -p "$scratch/boto.in" ]; then
+        mkfifo "$scratch/boto.in" "$scratch/boto.out"
+        AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test "$moto" -c "$boto_server" "$S3_ENDPOINT" <"$scratch/boto.in" >"$scratch/boto.out" &
+        started+=("$!")
+        exec 5>"$scratch/boto.in" 6<"$scratch/boto.out"
+    fi
+    printf '%s\n' "$@" | base64 -w0 >&5
+    echo >&5
+    read -r status said <&6
+    base64 -d <<<"$said"
+    return "$status"
 }
+boto_server='
+import base64, contextlib, io, sys, traceback
+import boto3
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+for line in sys.stdin:
+    said, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(said):
+        try:
+            exec(base64.b64decode(line).decode(), {"s3": s3})
+        except Exception:
+            status = 1
+            print(traceback.format_exc(limit=-1))
+    print(status, base64.b64encode(said.getvalue().encode()).decode(), flush=True)
+'
