@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Backups of the platform into object storage. contract: operations R-133, R-134, §6.14
-set -euo pipefail
+set -Eeuo pipefail
 program=backup
 # shellcheck source=docker/backup/common.sh
 . "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -26,6 +26,8 @@ BACKUP_BASE (yes), BACKUP_VERIFY (restore, quick or no).
 Exit code: 0 done, 1 failed, 2 usage, 3 a prerequisite is missing, 4 another backup is running.
 TEXT
 }
+
+trap 'log "line $LINENO: ${BASH_COMMAND%% *} failed"' ERR
 
 [ $# -gt 0 ] || { usage >&2; exit 2; }
 verb=$1
@@ -142,8 +144,7 @@ remember() { # RESULT SIZE: for the health check and the metrics, whole or not a
 failed() { # an error anywhere: said in the state, and in the exit code
     local status=$?
     trap - ERR
-    end_private_server
-    rm -rf "$work"
+    end_work
     mkdir -p "$state"
     [ "$status" -eq 0 ] || { remember 0 0 || true; log "failed"; }
     exit "$status"

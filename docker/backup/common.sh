@@ -29,11 +29,18 @@ size_of() { stat -c %s "$1"; }
 make_work() {
     mkdir -p "$spool/work" "$state"
     work=$(mktemp -d "$spool/work/$program.XXXXXX")
-    export BACKUP_WORK=$work
-    trap 'end_private_server; rm -rf "$work"' EXIT
+    export BACKUP_WORK=$work BACKUP_GNUPGHOME=$work/.gnupg
+    mkdir -m 0700 "$BACKUP_GNUPGHOME"
+    trap end_work EXIT
     trap 'exit 143' TERM
     trap 'exit 130' INT
     pass_files
+}
+
+end_work() {
+    end_private_server
+    gpgconf --homedir "$BACKUP_GNUPGHOME" --kill all 2>/dev/null || true
+    rm -rf "$work"
 }
 
 # Passwords go by a file; nothing is on a command line.

@@ -28,4 +28,5 @@ for suffix in .gz ''; do
     fi
     [ ! -s "$part" ] || { cat "$part" >&2; exit 255; } # `head` says nothing where there is no such object
 done
+[ -z "${BACKUP_WORK:-}" ] || echo "$name" >>"$BACKUP_WORK/missing" # restore.sh looks whether that was the end, or a hole
 exit 1

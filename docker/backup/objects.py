@@ -7,7 +7,8 @@
 
 A content is stored as objects/<first two>/<SHA-256>.gpg in the bucket of the backups, so a picture that does not change is kept once
 for all backups. LIST has one JSON array per line: bucket, key, size, etag, SHA-256, media type, cache control.
-Environment: s3.py, and BACKUP_OBJECT_BUCKETS, BACKUP_ENCRYPTION_KEY_FILE, BACKUP_WORK (a folder for temporary files).
+Environment: s3.py, and BACKUP_OBJECT_BUCKETS, BACKUP_ENCRYPTION_KEY_FILE, BACKUP_WORK (a folder for temporary files). Where the
+backups lie in another store than the objects, the latter is SOURCE_S3_ENDPOINT, SOURCE_S3_ACCESS_KEY_FILE, SOURCE_S3_SECRET_KEY_FILE.
 """
 
 import concurrent.futures
@@ -30,6 +31,13 @@ def store():
     if not hasattr(local, "store"):
         local.store = s3.Store()
     return local.store
+
+
+def source():
+    """The store of the platform's objects."""
+    if not hasattr(local, "source"):
+        local.source = s3.Store("SOURCE_") if os.environ.get("SOURCE_S3_ENDPOINT") else store()
+    return local.source
 
 
 def blob(digest):
@@ -65,7 +73,7 @@ def backup(target, previous):
     there = {key for key, *_ in store().list(BACKUPS, "objects/")}
     found = []
     for bucket in os.environ.get("BACKUP_OBJECT_BUCKETS", "").split():
-        found += [(bucket, key, size, etag) for key, size, _, etag in store().list(bucket)]
+        found += [(bucket, key, size, etag) for key, size, _, etag in source().list(bucket)]
 
     def copy(item):
         bucket, key, size, etag = item
@@ -75,7 +83,7 @@ def backup(target, previous):
         with tempfile.TemporaryDirectory(dir=os.environ.get("BACKUP_WORK")) as folder:
             plain, sealed = os.path.join(folder, "plain"), os.path.join(folder, "sealed")
             try:
-                digest, size, answer = store().get(bucket, key, plain)
+                digest, size, answer = source().get(bucket, key, plain)
             except s3.S3Error as error:
                 if error.status == 404:
                     return None, 0  # deleted since it was listed
@@ -108,7 +116,7 @@ def fetch(entry, folder):
 def restore(path, force):
     def put_back(entry):
         bucket, key, size, etag, digest, kind, cache = entry
-        there = store().head(bucket, key)
+        there = source().head(bucket, key)
         if there is not None:
             same = there[1] == digest or (there[1] is None and there[0] == size and (there[2].getheader("ETag") or "").strip('"') == etag)
             if same:
@@ -117,7 +125,7 @@ def restore(path, force):
                 return "other"
         with tempfile.TemporaryDirectory(dir=os.environ.get("BACKUP_WORK")) as folder:
             headers = {name: value for name, value in (("content-type", kind), ("cache-control", cache)) if value}
-            store().put(fetch(entry, folder), bucket, key, headers)
+            source().put(fetch(entry, folder), bucket, key, headers)
         return "restored"
 
     done = each(put_back, read(path))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings back what backup.sh stored, and proves that it is the same. contract: operations R-134, §6.14, B-05
-set -euo pipefail
+set -Eeuo pipefail
 program=restore
 # shellcheck source=docker/backup/common.sh
 . "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -21,6 +21,8 @@ Afterwards every table is compared with the backup, by rows and by sum; a differ
 Exit code: 0 done and the same, 1 failed or refused, 2 usage, 3 a prerequisite is missing. Environment: as backup.sh.
 TEXT
 }
+
+trap 'log "line $LINENO: ${BASH_COMMAND%% *} failed"' ERR
 
 id='' time='' target_dir='' with_objects='' only_objects='' force='' dry_run='' yes=''
 while [ $# -gt 0 ]; do
@@ -98,6 +100,18 @@ if [ -n "$dry_run" ]; then
     exit 0
 fi
 
+# A segment that was not there though later ones are: the recovery ended in a hole, not at the end of the log.
+refuse_holes() {
+    local missing stored
+    stored=$(s3 list wal/ | sed 's#^wal/##; s#\..*##')
+    stored+=$'\n'$(find "$spool/wal" -name '*.gz' -printf '%f\n' 2>/dev/null | sed 's#\..*##')
+    while read -r missing; do
+        [[ $missing =~ ^[0-9A-F]{24}$ ]] || continue
+        awk -v m="$missing" 'substr($1, 1, 8) == substr(m, 1, 8) && ($1 "") > (m "") { found = 1 } END { exit found }' <<<"$stored" ||
+            die "the log has a hole: $missing is missing, though later segments of its timeline are there"
+    done < <(sort -u "$work/missing" 2>/dev/null)
+}
+
 # -- The data, as a dump and the sums of its tables
 recover() { # to $time, in a server of our own
     local data=$1 target=()
@@ -119,6 +133,7 @@ recover() { # to $time, in a server of our own
         die "the recovery failed"
     fi
     until [ "$(private_sql -d "${DB_NAME:-dreamscape_prod}" -c 'select pg_is_in_recovery()')" = f ]; do sleep 0.2; done
+    refuse_holes
     log "recovered: $(grep -oE '(recovery stopping|last completed transaction).*' "$work/server.log" | tail -1)"
 }
 

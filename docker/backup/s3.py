@@ -53,13 +53,14 @@ def sha256_of(path):
 
 
 class Store:
-    def __init__(self):
-        address = urllib.parse.urlsplit(setting("S3_ENDPOINT"))
+    def __init__(self, prefix=""):
+        """`prefix` names another store beside that of the backups: SOURCE_S3_ENDPOINT and so on."""
+        address = urllib.parse.urlsplit(setting(prefix + "S3_ENDPOINT"))
         self.secure = address.scheme == "https"
         self.host = address.netloc
-        self.region = setting("S3_REGION", "us-east-1")
-        self.access_key = setting("S3_ACCESS_KEY")
-        self.secret_key = setting("S3_SECRET_KEY")
+        self.region = setting(prefix + "S3_REGION", "us-east-1")
+        self.access_key = setting(prefix + "S3_ACCESS_KEY")
+        self.secret_key = setting(prefix + "S3_SECRET_KEY")
         self.connection = None
 
     def connect(self):

@@ -53,9 +53,12 @@ buckets='dreamscape-vr-assets dreamscape-user-uploads dreamscape-ai-generations 
 [ -z "${LOKI_S3_ACCESS_KEY_FILE:-}" ] || buckets="$buckets dreamscape-loki"
 for bucket in $buckets; do
     run mb --ignore-existing "$alias_name/$bucket"
-    # Panoramas are read by browsers as they are; nothing else is, and nobody lists.
-    if [ "$bucket" = dreamscape-vr-assets ]; then access=download; else access=none; fi
-    run anonymous set "$access" "$alias_name/$bucket"
+    # Panoramas are read by browsers as they are; nothing else is, and nobody lists (mc's "download" would let everybody).
+    if [ "$bucket" = dreamscape-vr-assets ]; then
+        run anonymous set-json "$policies/vr-assets-anonymous.json" "$alias_name/$bucket"
+    else
+        run anonymous set private "$alias_name/$bucket"
+    fi
 done
 account() { # NAME ACCESS-KEY-FILE SECRET-KEY-FILE
     read_secret "$2" 16

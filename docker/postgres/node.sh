@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs one PostgreSQL node: the entry point of both, by primary-entrypoint.sh and replica-entrypoint.sh.
 # contract: operations §6.7, R-041, P-36, P-38, P-40
+# Usage: node.sh, with the environment below
 #
 # Which node is the primary is declared (PG_PRIMARY_SERVICE, the same on both). A node that is not the declared one never serves
 # writes, whatever lies in its folder:

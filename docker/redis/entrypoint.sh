@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts one node of the Redis Cluster. The password comes from a file and goes into a file that only this account reads: never on a
 # command line. The address the node announces is its own in CACHE_SUBNET, because a name has no address before the node is healthy.
-# contract: operations §6.8, P-10 to P-13. BusyBox ash.
+# contract: operations §6.8, P-10 to P-13. BusyBox ash. Usage: entrypoint.sh, with this environment:
 #
 #   REDIS_NODE               name the other nodes and the clients know this one by (redis-1)
 #   CACHE_SUBNET             network of the cluster, a.b.c.d/n: the address in it is announced
