@@ -162,7 +162,7 @@ def redis(stage: Stage) -> dict[str, str]:
         stage.start(f"redis-{port}", ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(home), "--maxmemory", "256mb",
                                       "--maxmemory-policy", "allkeys-lru", "--save", "", "--appendonly", "no"])
     for port in ports:
-        wait("Redis", lambda port=port: "PONG" in run(["redis-cli", "-p", str(port), "ping"]))
+        wait("Redis", lambda port=port: "PONG" in subprocess.run(["redis-cli", "-p", str(port), "ping"], capture_output=True, text=True, check=False).stdout)
     run(["redis-cli", "--cluster", "create", *[f"127.0.0.1:{port}" for port in ports], "--cluster-replicas", "0", "--cluster-yes"])
     nodes = ",".join(f"127.0.0.1:{port}" for port in ports)
     found = {"redis-nodes": nodes}
@@ -293,6 +293,25 @@ def drive(binaries: Path, found: dict[str, str], seconds: int) -> int:
                  "update work set n = n + 1 where id % 50 = 0", "-c", "select count(*) from work"])
         time.sleep(0.5)
     return journeys
+
+
+def ask_runbooks(found: dict[str, str]) -> tuple[int, list[str]]:
+    """Asks the database of the pods, and the one with pg_stat_statements, to plan each statement of the runbooks."""
+    server = json.loads((Path(found["home"]) / ".dreamscape/postgres/server.json").read_text(encoding="utf-8"))
+    pods_ = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(server["port"]), "PGUSER": "dreamscape", "PGDATABASE": "dreamscape", "PGPASSWORD": server["owner_password"]}
+    plain = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": found.get("psql", "0"), "PGUSER": "postgres", "PGDATABASE": "dreamscape_prod"}
+    count, faults = 0, []
+    for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
+        for match in re.finditer(r"""sql -c (?:"([^"]+)"|'([^']+)')""", path.read_text(encoding="utf-8")):
+            statement = (match.group(1) or match.group(2))
+            if not statement.startswith("select") or re.search(r"\b[A-Z]{3,}\b(?!')", re.sub(r"'[^']*'", "", statement)):
+                continue
+            count += 1
+            environment = plain if "pg_stat_statements" in statement else pods_
+            done = subprocess.run(["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", f"explain {statement}"], capture_output=True, text=True, check=False, env=environment)
+            if done.returncode:
+                faults.append(f"{path.stem}: {done.stderr.strip().splitlines()[0]}: {statement}")
+    return count, faults
 
 
 SUBSTITUTES = {"$__rate_interval": "30s", "$__range": "5m", "$__auto": "30s", "$__interval": "15s"}
@@ -493,9 +512,21 @@ def main() -> int:
         failed |= bool(false)
         print(f"{'FAIL' if false else 'PASS'}\tV19\tR-114\tno alert about a healthy platform" + (": " + ", ".join(false) if false else ""))
 
-        told = {a["labels"]["alertname"] for a in json.loads(get(f"http://{found['alertmanager']}/api/v2/alerts"))}
+        told, end = set(), time.monotonic() + 60
+        while "Watchdog" not in told and time.monotonic() < end:
+            told = {a["labels"]["alertname"] for a in json.loads(get(f"http://{found['alertmanager']}/api/v2/alerts"))}
+            time.sleep(1)
         failed |= "Watchdog" not in told
         print(f"{'PASS' if 'Watchdog' in told else 'FAIL'}\tV19\tR-113\tAlertmanager has what Prometheus sends")
+
+        count, wrong = ask_runbooks(found)
+        failed |= bool(wrong)
+        print(f"{'FAIL' if wrong else 'PASS'}\tV11\tR-153\t{count} statements of the runbooks fit the database" + "".join(f"\n  {line}" for line in wrong))
+
+        lines = subprocess.run([str(ROOT / "scripts/ci/ops/monitoring-logs.sh"), *[str(stage.folder / f"{pod}.log") for pod in PODS]], capture_output=True, text=True, check=False)
+        real = [line for line in lines.stdout.splitlines() if "real lines" in line]
+        failed |= bool(lines.returncode) or len(real) != len(PODS)
+        print("\n".join(real) or "FAIL\tV15\tR-112\tthe pods' lines were not tested")
 
         good, bad, away = ask_dashboards(base)
         failed |= bool(bad)
