@@ -363,7 +363,7 @@ def postgresql() -> Board:
         figure("Lag", "max(pg_dreamscape_replication_lag_seconds)", "s", "What promoting the standby now would lose", thresholds=rising(30, 300), decimals=1),
         figure("Connections", "max(pg_dreamscape_activity_connections) / max(pg_settings_max_connections)", "percentunit", "Of max_connections", thresholds=rising(0.6, 0.8), decimals=1),
         figure("Cache hits", "min(database:pg_cache_hit:ratio_rate15m)", "percentunit", "Blocks found in shared_buffers", thresholds=falling(0.9, 0.95), decimals=2),
-        figure("Last backup", "time() - max(dreamscape_backup_last_success_timestamp_seconds)", "s", "Age of the last good backup", thresholds=rising(25 * 3600, 26 * 3600)),
+        figure("Last backup", "time() - max(dreamscape_backup_last_success_timestamp_seconds{kind=\"full\"})", "s", "Age of the last good backup", thresholds=rising(25 * 3600, 26 * 3600)),
     )
     board.head("Work")
     board.row(
@@ -409,6 +409,11 @@ def postgresql() -> Board:
             query("rate(pg_dreamscape_archiver_archived_total[$__rate_interval]) * 60", "archived"),
             query("rate(pg_dreamscape_archiver_failed_total[$__rate_interval]) * 60", "failed"),
         ], "opm", "Files a minute"),
+    )
+    board.row(
+        graph("Backups", [query("max by (kind) (dreamscape_backup_last_size_bytes)", "{{kind}}")], "bytes", "What the last one of each kind stored"),
+        graph("Time of a backup", [query("max by (kind) (dreamscape_backup_last_duration_seconds)", "{{kind}}")], "s", "How long the last one of each kind took"),
+        graph("Log on its way to the object storage", [query("max(dreamscape_wal_archive_pending_segments)", "segments that wait"), query("(time() - max(dreamscape_wal_archive_last_success_timestamp_seconds)) / 60", "minutes since the last")], "short", "What a loss of all copies would cost", thresholds=rising(5, 15)),
     )
     board.row(
         graph("Size", [query("max by (datname) (pg_dreamscape_database_size_bytes)", "{{datname}}")], "bytes", "On disk"),

@@ -409,7 +409,7 @@ def ask_dashboards(base: str) -> tuple[int, list[str], dict[str, int]]:
 ABSENT = [
     ("cAdvisor", r"container_|machine_"), ("Traefik", r"traefik_"), ("MinIO", r"minio_"), ("kafka-exporter", r"kafka_(brokers|topic_|consumergroup_)"),
     ("Loki", r"loki_|promtail_"), ("blackbox-exporter's targets", r"probe_"),
-    ("the autoscaler", r"dreamscape_(swarm|autoscaler)_"), ("the backup service", r"dreamscape_(backup|secret)_"),
+    ("the autoscaler", r"dreamscape_(swarm|autoscaler)_"), ("the backup service", r"dreamscape_(backup|secret|wal)_"),
     ("metrics that the pods do not serve yet", r"dreamscape_(concurrent_users|ai_queue_length)$"),
 ]
 
