@@ -302,7 +302,7 @@ def ask_runbooks(found: dict[str, str]) -> tuple[int, list[str]]:
     plain = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": found.get("psql", "0"), "PGUSER": "postgres", "PGDATABASE": "dreamscape_prod"}
     count, faults = 0, []
     for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
-        for match in re.finditer(r"""sql -c (?:"([^"]+)"|'([^']+)')""", path.read_text(encoding="utf-8")):
+        for match in re.finditer(r"""sql (?:-d postgres )?-c (?:"([^"]+)"|'([^']+)')""", path.read_text(encoding="utf-8")):
             statement = (match.group(1) or match.group(2))
             if not statement.startswith("select") or re.search(r"\b[A-Z]{3,}\b(?!')", re.sub(r"'[^']*'", "", statement)):
                 continue
