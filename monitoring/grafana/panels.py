@@ -107,13 +107,14 @@ def graph(title: str, targets: list[dict[str, Any]], unit: str, description: str
         "showPoints": "never",
         "spanNulls": 90000,
         "stacking": {"mode": "normal" if stack else "none", "group": "A"},
-        "axisSoftMin": 0,
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
         "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
     defaults: dict[str, Any] = {
-        "color": {"mode": "palette-classic"}, "custom": custom, "unit": unit, "min": 0, "thresholds": thresholds or NEUTRAL,
+        "color": {"mode": "palette-classic"}, "custom": custom, "unit": unit, "thresholds": thresholds or NEUTRAL,
     }
+    if not log:
+        defaults["min"] = 0
     if top is not None:
         defaults["max"] = top
     return Panel(
