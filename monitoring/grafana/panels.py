@@ -145,16 +145,6 @@ def figure(title: str, expr: str, unit: str, description: str, *, thresholds=Non
     )
 
 
-def dial(title: str, expr: str, unit: str, description: str, *, thresholds, top: float, legend: str = "", height: int = 6) -> Panel:
-    """A share of something that has an end."""
-    return Panel(
-        "gauge", title, [query(expr, legend)], unit, description, height,
-        options={"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "showThresholdMarkers": True,
-                 "showThresholdLabels": False, "orientation": "auto"},
-        defaults={"unit": unit, "min": 0, "max": top, "thresholds": thresholds, "color": {"mode": "thresholds"}},
-    )
-
-
 def bars(title: str, targets: list[dict[str, Any]], unit: str, description: str, *, thresholds=None, height: int = 8) -> Panel:
     """One bar per series, now."""
     for target in targets:

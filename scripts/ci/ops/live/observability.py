@@ -34,16 +34,15 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[4]
-MONITORING = ROOT / "monitoring"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monitoring"))
+from common import MONITORING, ROOT, names, rules  # noqa: E402
+
 PODS = ("core-pod", "business-pod", "experience-pod")
 # alerts that say that something is not there, which is true here
 EXPECTED = {"Watchdog", "JobMissing", "TargetDown", "BackupTooOld", "MinIODown", "TraefikDown", "KafkaExporterDown", "KafkaBrokerDown", "ClockSkew",
             # the travellers of the load pay with a declined card once in three
             "PaymentFailuresHigh",
             "HighCPU", "HighMemory", "DiskSpaceLow", "DiskWillFill"}
-# series that exist only after something that does not happen in a healthy run, by name
-RARE = re.compile(r"^(redis_evicted|dreamscape_task_restarts)")
 
 
 def log(text: str) -> None:
@@ -327,35 +326,9 @@ def substitute(expr: str, variables: list[dict]) -> str:
     return expr
 
 
-WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-
-
-def names(expr: str) -> set[str]:
-    """The metrics of a query: what stands before a brace, a bracket, or alone, and is no function, label or keyword."""
-    bare = re.sub(r'"(\\.|[^"\\])*"', '""', expr)
-    bare = re.sub(r"\{[^}]*\}", "{}", bare)
-    bare = re.sub(r"\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
-    found = set()
-    for match in WORDS.finditer(bare):
-        word = match.group()
-        if bare[match.end():].lstrip().startswith("(") or word in ("or", "and", "unless", "offset", "bool", "by", "without", "group_left", "group_right", "inf", "nan", "Inf"):
-            continue
-        if match.start() and bare[match.start() - 1].isdigit():
-            continue
-        found.add(word)
-    return found
-
-
 def recorded() -> dict[str, str]:
     """The expressions of recorded series, by name."""
-    out = {}
-    for path in sorted((MONITORING / "rules").glob("*.y*ml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                if "record" in rule:
-                    out[rule["record"]] = rule["expr"]
-    return out
+    return {rule["record"]: rule["expr"] for _, _, rule in rules() if "record" in rule}
 
 
 def raw(expr: str, records: dict[str, str]) -> set[str]:
