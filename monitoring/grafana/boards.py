@@ -5,7 +5,7 @@ Each function makes one; `ALL` names the file of each. What a panel looks like i
 from __future__ import annotations
 
 from panels import (
-    GREEN, NEUTRAL, ORANGE, RED, UP_DOWN, Board, alert_list, bars, constant, dial, falling, figure, graph, log_graph, logs, query, rising, states,
+    GREEN, NEUTRAL, ORANGE, RED, UP_DOWN, Board, Panel, alert_list, bars, constant, falling, figure, graph, log_graph, logs, query, rising, states,
     steps, table, text_variable, variable,
 )
 
@@ -14,6 +14,14 @@ ENVIRONMENT = variable("environment", "Environment", "label_values(dreamscape_bu
 E = 'environment=~"$environment"'
 # requests of users: no probes, no scrapes
 USERS = 'service!="metrics", route!~".*/health(/.*)?"'
+
+
+def answers(requests: str) -> Panel:
+    """How the requests were answered: fine, elsewhere, refused, broken."""
+    def rate(kind: int) -> str:
+        return f'sum(rate(http_requests_total{{{requests}, status=~"{kind}.."}}[$__rate_interval]))'
+    return graph("Answers by class", [query(rate(2), "2xx"), *(query(f"{rate(kind)} or vector(0)", f"{kind}xx") for kind in (3, 4, 5))], "reqps",
+                 "Requests of users a second", stack=True)
 
 
 def overview() -> Board:
@@ -44,12 +52,7 @@ def overview() -> Board:
     board.row(
         graph("Requests by service", [query(f"sum by (service) (service:http_requests:rate5m{{{E}}})", "{{service}}")], "reqps",
               "Requests of users a second", stack=True),
-        graph("Answers by class", [
-            query(f'sum(rate(http_requests_total{{{E}, {USERS}, status=~"2.."}}[$__rate_interval]))', "2xx"),
-            query(f'sum(rate(http_requests_total{{{E}, {USERS}, status=~"3.."}}[$__rate_interval])) or vector(0)', "3xx"),
-            query(f'sum(rate(http_requests_total{{{E}, {USERS}, status=~"4.."}}[$__rate_interval])) or vector(0)', "4xx"),
-            query(f'sum(rate(http_requests_total{{{E}, {USERS}, status=~"5.."}}[$__rate_interval])) or vector(0)', "5xx"),
-        ], "reqps", "Requests of users a second", stack=True),
+        answers(f"{E}, {USERS}"),
         graph("Time to answer", [
             query(f"histogram_quantile({q}, sum by (le) (service:http_request_duration_seconds_bucket:rate5m{{{E}}}))", f"p{round(q * 100)}", exemplar=True)
             for q in (0.5, 0.95, 0.99)
@@ -91,7 +94,7 @@ def pod(name: str, title: str, what: str) -> Board:
     mine = f'{E}, pod="$pod"'
     users = f'{mine}, service=~"$service", {USERS}'
     record = f'{mine}, service=~"$service"'
-    process = f'job="$pod", instance=~"$instance"'
+    process = 'job="$pod", instance=~"$instance"'
     board.row(
         figure("Replicas up", 'sum(up{job="$pod"})', "short", "Replicas that answer Prometheus", thresholds=falling(1, 2), decimals=0),
         figure("Wanted", 'max(dreamscape_swarm_replicas{service="$pod", state="desired"})', "short", "Replicas that the autoscaler or the operator wants", decimals=0),
@@ -106,12 +109,7 @@ def pod(name: str, title: str, what: str) -> Board:
     board.row(
         graph("Requests by service", [query(f"sum by (service) (rate(http_requests_total{{{users}}}[$__rate_interval]))", "{{service}}")], "reqps",
               "Requests a second", stack=True),
-        graph("Answers by class", [
-            query(f'sum(rate(http_requests_total{{{users}, status=~"2.."}}[$__rate_interval]))', "2xx"),
-            query(f'sum(rate(http_requests_total{{{users}, status=~"3.."}}[$__rate_interval])) or vector(0)', "3xx"),
-            query(f'sum(rate(http_requests_total{{{users}, status=~"4.."}}[$__rate_interval])) or vector(0)', "4xx"),
-            query(f'sum(rate(http_requests_total{{{users}, status=~"5.."}}[$__rate_interval])) or vector(0)', "5xx"),
-        ], "reqps", "Requests a second", stack=True),
+        answers(users),
         graph("Time to answer", [
             query(f"histogram_quantile({q}, sum by (le) (rate(http_request_duration_seconds_bucket{{{users}}}[$__rate_interval])))", f"p{round(q * 100)}", exemplar=True)
             for q in (0.5, 0.95, 0.99)
@@ -363,7 +361,7 @@ def postgresql() -> Board:
         figure("Lag", "max(pg_dreamscape_replication_lag_seconds)", "s", "What promoting the standby now would lose", thresholds=rising(30, 300), decimals=1),
         figure("Connections", "max(pg_dreamscape_activity_connections) / max(pg_settings_max_connections)", "percentunit", "Of max_connections", thresholds=rising(0.6, 0.8), decimals=1),
         figure("Cache hits", "min(database:pg_cache_hit:ratio_rate15m)", "percentunit", "Blocks found in shared_buffers", thresholds=falling(0.9, 0.95), decimals=2),
-        figure("Last backup", "time() - max(dreamscape_backup_last_success_timestamp_seconds)", "s", "Age of the last good backup", thresholds=rising(25 * 3600, 26 * 3600)),
+        figure("Last backup", "time() - max(dreamscape_backup_last_success_timestamp_seconds{kind=\"full\"})", "s", "Age of the last good backup", thresholds=rising(25 * 3600, 26 * 3600)),
     )
     board.head("Work")
     board.row(
@@ -409,6 +407,11 @@ def postgresql() -> Board:
             query("rate(pg_dreamscape_archiver_archived_total[$__rate_interval]) * 60", "archived"),
             query("rate(pg_dreamscape_archiver_failed_total[$__rate_interval]) * 60", "failed"),
         ], "opm", "Files a minute"),
+    )
+    board.row(
+        graph("Backups", [query("max by (kind) (dreamscape_backup_last_size_bytes)", "{{kind}}")], "bytes", "What the last one of each kind stored"),
+        graph("Time of a backup", [query("max by (kind) (dreamscape_backup_last_duration_seconds)", "{{kind}}")], "s", "How long the last one of each kind took"),
+        graph("Log on its way to the object storage", [query("max(dreamscape_wal_archive_pending_segments)", "segments that wait"), query("(time() - max(dreamscape_wal_archive_last_success_timestamp_seconds)) / 60", "minutes since the last")], "short", "What a loss of all copies would cost", thresholds=rising(5, 15)),
     )
     board.row(
         graph("Size", [query("max by (datname) (pg_dreamscape_database_size_bytes)", "{{datname}}")], "bytes", "On disk"),

@@ -107,13 +107,14 @@ def graph(title: str, targets: list[dict[str, Any]], unit: str, description: str
         "showPoints": "never",
         "spanNulls": 90000,
         "stacking": {"mode": "normal" if stack else "none", "group": "A"},
-        "axisSoftMin": 0,
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
         "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
     defaults: dict[str, Any] = {
-        "color": {"mode": "palette-classic"}, "custom": custom, "unit": unit, "min": 0, "thresholds": thresholds or NEUTRAL,
+        "color": {"mode": "palette-classic"}, "custom": custom, "unit": unit, "thresholds": thresholds or NEUTRAL,
     }
+    if not log:
+        defaults["min"] = 0
     if top is not None:
         defaults["max"] = top
     return Panel(
@@ -141,16 +142,6 @@ def figure(title: str, expr: str, unit: str, description: str, *, thresholds=Non
                  "graphMode": "area" if spark else "none", "justifyMode": "auto", "textMode": "value_and_name" if legend else "auto",
                  "wideLayout": True},
         defaults=defaults,
-    )
-
-
-def dial(title: str, expr: str, unit: str, description: str, *, thresholds, top: float, legend: str = "", height: int = 6) -> Panel:
-    """A share of something that has an end."""
-    return Panel(
-        "gauge", title, [query(expr, legend)], unit, description, height,
-        options={"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "showThresholdMarkers": True,
-                 "showThresholdLabels": False, "orientation": "auto"},
-        defaults={"unit": unit, "min": 0, "max": top, "thresholds": thresholds, "color": {"mode": "thresholds"}},
     )
 
 

@@ -34,16 +34,15 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[4]
-MONITORING = ROOT / "monitoring"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "monitoring"))
+from common import MONITORING, ROOT, names, rules  # noqa: E402
+
 PODS = ("core-pod", "business-pod", "experience-pod")
 # alerts that say that something is not there, which is true here
 EXPECTED = {"Watchdog", "JobMissing", "TargetDown", "BackupTooOld", "MinIODown", "TraefikDown", "KafkaExporterDown", "KafkaBrokerDown", "ClockSkew",
             # the travellers of the load pay with a declined card once in three
             "PaymentFailuresHigh",
             "HighCPU", "HighMemory", "DiskSpaceLow", "DiskWillFill"}
-# series that exist only after something that does not happen in a healthy run, by name
-RARE = re.compile(r"^(redis_evicted|dreamscape_task_restarts)")
 
 
 def log(text: str) -> None:
@@ -162,7 +161,7 @@ def redis(stage: Stage) -> dict[str, str]:
         stage.start(f"redis-{port}", ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(home), "--maxmemory", "256mb",
                                       "--maxmemory-policy", "allkeys-lru", "--save", "", "--appendonly", "no"])
     for port in ports:
-        wait("Redis", lambda port=port: "PONG" in run(["redis-cli", "-p", str(port), "ping"]))
+        wait("Redis", lambda port=port: "PONG" in subprocess.run(["redis-cli", "-p", str(port), "ping"], capture_output=True, text=True, check=False).stdout)
     run(["redis-cli", "--cluster", "create", *[f"127.0.0.1:{port}" for port in ports], "--cluster-replicas", "0", "--cluster-yes"])
     nodes = ",".join(f"127.0.0.1:{port}" for port in ports)
     found = {"redis-nodes": nodes}
@@ -295,6 +294,25 @@ def drive(binaries: Path, found: dict[str, str], seconds: int) -> int:
     return journeys
 
 
+def ask_runbooks(found: dict[str, str]) -> tuple[int, list[str]]:
+    """Asks the database of the pods, and the one with pg_stat_statements, to plan each statement of the runbooks."""
+    server = json.loads((Path(found["home"]) / ".dreamscape/postgres/server.json").read_text(encoding="utf-8"))
+    pods_ = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(server["port"]), "PGUSER": "dreamscape", "PGDATABASE": "dreamscape", "PGPASSWORD": server["owner_password"]}
+    plain = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": found.get("psql", "0"), "PGUSER": "postgres", "PGDATABASE": "dreamscape_prod"}
+    count, faults = 0, []
+    for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
+        for match in re.finditer(r"""sql (?:-d postgres )?-c (?:"([^"]+)"|'([^']+)')""", path.read_text(encoding="utf-8")):
+            statement = (match.group(1) or match.group(2))
+            if not statement.startswith("select") or re.search(r"\b[A-Z]{3,}\b(?!')", re.sub(r"'[^']*'", "", statement)):
+                continue
+            count += 1
+            environment = plain if "pg_stat_statements" in statement else pods_
+            done = subprocess.run(["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", f"explain {statement}"], capture_output=True, text=True, check=False, env=environment)
+            if done.returncode:
+                faults.append(f"{path.stem}: {done.stderr.strip().splitlines()[0]}: {statement}")
+    return count, faults
+
+
 SUBSTITUTES = {"$__rate_interval": "30s", "$__range": "5m", "$__auto": "30s", "$__interval": "15s"}
 
 
@@ -308,35 +326,9 @@ def substitute(expr: str, variables: list[dict]) -> str:
     return expr
 
 
-WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-
-
-def names(expr: str) -> set[str]:
-    """The metrics of a query: what stands before a brace, a bracket, or alone, and is no function, label or keyword."""
-    bare = re.sub(r'"(\\.|[^"\\])*"', '""', expr)
-    bare = re.sub(r"\{[^}]*\}", "{}", bare)
-    bare = re.sub(r"\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
-    found = set()
-    for match in WORDS.finditer(bare):
-        word = match.group()
-        if bare[match.end():].lstrip().startswith("(") or word in ("or", "and", "unless", "offset", "bool", "by", "without", "group_left", "group_right", "inf", "nan", "Inf"):
-            continue
-        if match.start() and bare[match.start() - 1].isdigit():
-            continue
-        found.add(word)
-    return found
-
-
 def recorded() -> dict[str, str]:
     """The expressions of recorded series, by name."""
-    out = {}
-    for path in sorted((MONITORING / "rules").glob("*.y*ml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                if "record" in rule:
-                    out[rule["record"]] = rule["expr"]
-    return out
+    return {rule["record"]: rule["expr"] for _, _, rule in rules() if "record" in rule}
 
 
 def raw(expr: str, records: dict[str, str]) -> set[str]:
@@ -390,7 +382,7 @@ def ask_dashboards(base: str) -> tuple[int, list[str], dict[str, int]]:
 ABSENT = [
     ("cAdvisor", r"container_|machine_"), ("Traefik", r"traefik_"), ("MinIO", r"minio_"), ("kafka-exporter", r"kafka_(brokers|topic_|consumergroup_)"),
     ("Loki", r"loki_|promtail_"), ("blackbox-exporter's targets", r"probe_"),
-    ("the autoscaler", r"dreamscape_(swarm|autoscaler)_"), ("the backup service", r"dreamscape_(backup|secret)_"),
+    ("the autoscaler", r"dreamscape_(swarm|autoscaler)_"), ("the backup service", r"dreamscape_(backup|secret|wal)_"),
     ("metrics that the pods do not serve yet", r"dreamscape_(concurrent_users|ai_queue_length)$"),
 ]
 
@@ -493,9 +485,21 @@ def main() -> int:
         failed |= bool(false)
         print(f"{'FAIL' if false else 'PASS'}\tV19\tR-114\tno alert about a healthy platform" + (": " + ", ".join(false) if false else ""))
 
-        told = {a["labels"]["alertname"] for a in json.loads(get(f"http://{found['alertmanager']}/api/v2/alerts"))}
+        told, end = set(), time.monotonic() + 60
+        while "Watchdog" not in told and time.monotonic() < end:
+            told = {a["labels"]["alertname"] for a in json.loads(get(f"http://{found['alertmanager']}/api/v2/alerts"))}
+            time.sleep(1)
         failed |= "Watchdog" not in told
         print(f"{'PASS' if 'Watchdog' in told else 'FAIL'}\tV19\tR-113\tAlertmanager has what Prometheus sends")
+
+        count, wrong = ask_runbooks(found)
+        failed |= bool(wrong)
+        print(f"{'FAIL' if wrong else 'PASS'}\tV11\tR-153\t{count} statements of the runbooks fit the database" + "".join(f"\n  {line}" for line in wrong))
+
+        lines = subprocess.run([str(ROOT / "scripts/ci/ops/monitoring-logs.sh"), *[str(stage.folder / f"{pod}.log") for pod in PODS]], capture_output=True, text=True, check=False)
+        real = [line for line in lines.stdout.splitlines() if "real lines" in line]
+        failed |= bool(lines.returncode) or len(real) != len(PODS)
+        print("\n".join(real) or "FAIL\tV15\tR-112\tthe pods' lines were not tested")
 
         good, bad, away = ask_dashboards(base)
         failed |= bool(bad)
