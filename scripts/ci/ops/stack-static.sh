@@ -66,8 +66,8 @@ else
     skip V16 R-090,R-091,R-095 "compose-lint (not installed)"
 fi
 if have node && [ -x scripts/ci/dclint/node_modules/.bin/dclint ]; then
-    check V16 R-001 "dclint on the stack and the development file" scripts/ci/dclint/node_modules/.bin/dclint --max-warnings 0 \
-        -c scripts/ci/ops/dclint.json compose/docker-compose.bigpods.prod.yml compose/docker-compose.dev.yml
+    check V16 R-001 "dclint on the stack and the files of development" scripts/ci/dclint/node_modules/.bin/dclint --max-warnings 0 \
+        -c scripts/ci/ops/dclint.json compose/docker-compose.bigpods.prod.yml compose/docker-compose.dev.yml compose/docker-compose.monitoring.yml
 else
     skip V16 R-001 "dclint (scripts/ci/npm.sh has not installed it)"
 fi
@@ -75,5 +75,19 @@ if have yamllint; then
     check V16 R-001,R-020 "yamllint" yamllint -s -c scripts/ci/ops/yamllint.yml compose docker monitoring scripts/ci/ops .hadolint.yaml
 else
     skip V16 R-001,R-020 "yamllint (not installed)"
+fi
+dev_prometheus() {
+    local folder result=0
+    folder=$(mktemp -d)
+    cp compose/monitoring.dev/prometheus.yml "$folder/"
+    cp -r monitoring/rules "$folder/"
+    promtool check config "$folder/prometheus.yml" || result=1
+    rm -rf "$folder"
+    return "$result"
+}
+if have promtool; then
+    check V5 R-108 "promtool on the configuration of development" dev_prometheus
+else
+    skip V5 R-108 "promtool (not installed)"
 fi
 finish

@@ -1069,6 +1069,12 @@ def base_images(subject):
         for base in re.findall(r"^FROM (\S+)", subject.read(str(path.relative_to(ROOT))), re.M):
             if not base.startswith("${"):
                 yield f"{path.parent.name}: FROM {base} cannot be pinned"
+    # development runs the same versions
+    tags = {image.partition(":")[0]: image for image in known.values()}
+    for name in ("dev", "monitoring"):
+        for image in re.findall(r"^ +image: (\S+)", subject.read(f"compose/docker-compose.{name}.yml"), re.M):
+            if tags.get(image.partition(":")[0], image) != image:
+                yield f"docker-compose.{name}.yml: {image}, images.env says {tags[image.partition(':')[0]]}"
 
 
 def seconds(text):

@@ -509,6 +509,10 @@ def _(s): edit(s, "docker/traefik/Dockerfile", r"traefik:v[\d.]+", "traefik:v3.0
 def _(s): edit(s, "docker/traefik/Dockerfile", r"FROM \$\{TRAEFIK_IMAGE\}", "FROM traefik:v3.6.2")
 
 
+@breaks("base_images", "docker-compose.dev.yml: postgres:14-alpine, images.env says postgres:15-alpine")
+def _(s): edit(s, "compose/docker-compose.dev.yml", "postgres:15-alpine", "postgres:14-alpine")
+
+
 @breaks("same_healthcheck", "interval 5s is not 15s")
 def _(s): edit(s, "docker/core-pod/Dockerfile.prod", "--interval=15s", "--interval=5s")
 
