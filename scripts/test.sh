@@ -29,12 +29,14 @@ export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
 
 step "operations: stack, images, scripts, data plane, monitoring, without an engine"
-scripts/ci/ops-check.sh
+OPERATIONS=$(mktemp)
+CONFORMANCE_DIR=$(mktemp -d)
+trap 'rm -rf "$CONFORMANCE_DIR" "$OPERATIONS"' EXIT
+scripts/ci/ops-check.sh --results "$OPERATIONS"
+python3 scripts/conformance/operations.py "$OPERATIONS" --check
 
 step "unit, database, HTTP, event and fault tests"
-CONFORMANCE_DIR=$(mktemp -d)
 export CONFORMANCE_DIR
-trap 'rm -rf "$CONFORMANCE_DIR"' EXIT
 scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
 
 step "every route of the contract was asked"

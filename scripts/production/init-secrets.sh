@@ -73,20 +73,30 @@ is_skipped() {
 
 # -- Values. Each function leaves its value in the variable REPLY: a substitution or a pipe would be a process with it. --------
 
+# The pods refuse what looks like the text of a template; one random value in a few hundred does, so those are drawn again.
+looks_like_template() {
+    case ${1,,} in *change* | *placeholder* | *your_* | *your-* | *example* | *xxx* | *'<'* | *todo*) return 0 ;; esac
+    return 1
+}
+
 # random_text N [characters]: N random characters; 43 of [A-Za-z0-9] carry 256 bits.
 random_text() {
-    local length=$1 set=${2:-A-Za-z0-9} text=''
-    while ((${#text} < length)); do
-        text+=$(head -c 256 /dev/urandom | LC_ALL=C tr -dc "$set")
+    local length=$1 set=${2:-A-Za-z0-9} text=xxx
+    while looks_like_template "$text"; do
+        text=''
+        while ((${#text} < length)); do
+            text+=$(head -c 256 /dev/urandom | LC_ALL=C tr -dc "$set")
+        done
+        text=${text:0:length}
     done
-    REPLY=${text:0:length}
+    REPLY=$text
 }
 
 # 32 random bytes in base64url without padding. One in four has neither - nor _, and those are taken: no value of ours may break
 # an address or a sed.
 random_key() {
     REPLY=
-    until [[ $REPLY =~ ^[A-Za-z0-9]{43}$ ]]; do
+    until [[ $REPLY =~ ^[A-Za-z0-9]{43}$ ]] && ! looks_like_template "$REPLY"; do
         REPLY=$(head -c 32 /dev/urandom | base64 | tr -d '=\n')
     done
 }
@@ -135,11 +145,12 @@ generate() {
 
 # What is wrong with a value that somebody gave; nothing if it is good. The value itself is never repeated.
 complaint() {
-    local name=$1 value=$2 lower=${2,,}
+    local name=$1 value=$2
     case $value in '') echo "is empty"; return ;; *[[:space:]]*) echo "holds white space"; return ;; esac
-    case $lower in
-        *change* | *placeholder* | *your_* | *your-* | *example* | *xxx* | *'<'* | *todo*) echo "is still the text of a template"; return ;;
-    esac
+    if looks_like_template "$value"; then
+        echo "is still the text of a template"
+        return
+    fi
     case $name in
         stripe_secret_key)
             if [[ $value =~ ^(sk|rk)_test_[A-Za-z0-9]+$ ]]; then

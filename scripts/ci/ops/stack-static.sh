@@ -23,7 +23,7 @@ strict() {
     local file bad=0
     for file in "${scripts[@]}"; do
         case $file in */lib/* | */common.sh) continue ;; esac
-        grep -qE '^set -eu(o pipefail)?' "$file" || { echo "$file has no set -euo pipefail"; bad=1; }
+        grep -qE '^set -E?eu(o pipefail)?|/common\.sh"$' "$file" || { echo "$file has no set -euo pipefail"; bad=1; }
     done
     return "$bad"
 }

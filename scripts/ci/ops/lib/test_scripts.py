@@ -166,6 +166,18 @@ class Secrets(Case):
             if short not in secret:
                 self.assertNotEqual(value, first[short], short)
 
+    @proves("R-073", "no generated value looks like the text of a template, which the pods would refuse: a few hundred are drawn")
+    def test_no_placeholders(self):
+        script = (self.root / "scripts/production/init-secrets.sh").read_text()
+        functions = script[script.index("looks_like_template() {"):script.index("# The line of a password file")]
+        # an alphabet of two letters makes the accident likely
+        done = subprocess.run(["bash", "-c", functions + "\nfor i in {1..150}; do random_text 12 XY; echo $REPLY; done; "
+                               "for i in {1..20}; do random_key; echo $REPLY; done"], capture_output=True, text=True, check=True)
+        values = done.stdout.split()
+        self.assertEqual(len(values), 170)
+        for value in values:
+            self.assertNotIn("xxx", value.lower())
+
     @proves("R-078", "no value is printed, on a command line, in the environment of a program, or in a file")
     def test_nothing_leaks(self):
         self.init("--skip-optional", FAKE_LOOK="1", STRIPE_SECRET_KEY=GIVEN["stripe_secret_key"], OPENAI_API_KEY="sk-proj-8sK3nV7qLw2xYz5tBdEf")
