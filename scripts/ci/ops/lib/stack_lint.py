@@ -1176,6 +1176,24 @@ def config_files(subject):
             yield f"config {name}: the name {config.get('name')} has no hash"
 
 
+@rule("R-001,R-021,R-113", "configs that the engine fills in: every mark is one it knows, every name is in the environment of who mounts it")
+def templates(subject):
+    mark = re.compile(r'\{\{-?\s*(?:(?:if\s+)?env\s+"([A-Z][A-Z0-9_]*)"|end)\s*-?\}\}')
+    for name, config in subject.stack.get("configs", {}).items():
+        # Traefik fills in its dynamic files by itself, from the same environment
+        if config.get("template_driver") != "golang" and name != "traefik_middlewares":
+            continue
+        path = pathlib.Path(config["file"])
+        text = subject.read(str(path.relative_to(ROOT))) if path.is_relative_to(ROOT) else path.read_text(encoding="utf-8")
+        for found in re.findall(r"\{\{.*?\}\}", text):
+            if not mark.fullmatch(found):
+                yield f"config {name}: the engine cannot fill in {found}"
+        for service, definition in subject.services.items():
+            if name in {mount["source"] for mount in definition.get("configs", [])}:
+                for variable in sorted({used for used in mark.findall(text) if used} - set(subject.env(service))):
+                    yield f"config {name}: {service} has no {variable}"
+
+
 @rule("R-110,R-112", "json-file logs of 10m × 3 everywhere; labels pod and environment on containers")
 def logging(subject):
     for name, service in subject.services.items():

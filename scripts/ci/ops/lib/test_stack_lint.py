@@ -560,6 +560,14 @@ def _(s): s.stack["configs"]["traefik_tls"]["name"] = "dreamscape_traefik_tls"
 def _(s): del s.stack["configs"]["traefik_static"]["template_driver"]
 
 
+@breaks("templates", "cannot fill in {{ env }}")
+def _(s): edit(s, STATIC, "^global:", "# by {{ env }}\nglobal:")
+
+
+@breaks("templates", "config traefik_middlewares: traefik has no CDN_IP_DEPTH")
+def _(s): del s.services["traefik"]["environment"]["CDN_IP_DEPTH"]
+
+
 @breaks("logging", "loki:")
 def _(s): s.services["loki"]["logging"] = {"driver": "syslog", "options": {}}
 
