@@ -32,6 +32,11 @@ class Refused(Exception):
     """The docker CLI does not take the files; the text is its answer."""
 
 
+def load(text):
+    """YAML, by the C parser where there is one: the rendered stack has thousands of lines."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def read_env(path, known=None):
     """The assignments of a shell file with quoted values, `${NAME}` filled in from what is known so far."""
     return parse_env(path.read_text(encoding="utf-8"), known)
@@ -79,7 +84,7 @@ def render(*overlays, **overrides):
     done = docker("stack", "config", *files(*overlays), env=settings(**overrides))
     if done.returncode != 0:
         raise Refused(done.stderr.strip())
-    return yaml.safe_load(done.stdout)
+    return load(done.stdout)
 
 
 def fill_in(text, env):

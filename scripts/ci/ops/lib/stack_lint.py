@@ -13,8 +13,6 @@ import pathlib
 import re
 import sys
 
-import yaml
-
 import stack
 from stack import ROOT
 
@@ -149,7 +147,7 @@ class Subject:
 
     def yaml(self, path, env=None):
         """A YAML file with its `{{ env }}` filled in."""
-        return yaml.safe_load(stack.fill_in(self.read(path), env or self.services["traefik"]["environment"]))
+        return stack.load(stack.fill_in(self.read(path), env or self.services["traefik"]["environment"]))
 
     def deploy(self, name):
         """The `deploy` of a service."""
@@ -961,7 +959,7 @@ def read_only(subject):
 @rule("R-092", "tmpfs in the long syntax only: the short one is ignored by the engine", base=True)
 def long_tmpfs(subject):
     for path in (stack.PROD, *stack.OVERLAYS):
-        for name, service in (yaml.safe_load(subject.read(str(path.relative_to(ROOT)))).get("services") or {}).items():
+        for name, service in (stack.load(subject.read(str(path.relative_to(ROOT)))).get("services") or {}).items():
             if "tmpfs" in service:
                 yield f"{path.name}: {name} has a short tmpfs"
             for volume in service.get("volumes", []):
@@ -1096,7 +1094,7 @@ def same_healthcheck(subject):
             yield f"{path}: no HEALTHCHECK"
             continue
         check = subject.services[service]["healthcheck"]
-        if ["CMD", *yaml.safe_load(found.group(2))] != check["test"]:
+        if ["CMD", *stack.load(found.group(2))] != check["test"]:
             yield f"{path}: {found.group(2)} is not {check['test']}"
         for flag, value in re.findall(r"--([\w-]+)=(\S+)", found.group(1)):
             has = check.get(flag.replace("-", "_"))
@@ -1299,7 +1297,7 @@ def backup(subject):
 @rule("R-001", "all files of one deploy name the same schema version", base=True)
 def versions(subject):
     for path in (stack.PROD, *stack.OVERLAYS):
-        version = yaml.safe_load(subject.read(str(path.relative_to(ROOT)))).get("version")
+        version = stack.load(subject.read(str(path.relative_to(ROOT)))).get("version")
         if version != "3.13":
             yield f"{path.name}: version {version}"
 
@@ -1324,7 +1322,7 @@ def main():
     arguments = parser.parse_args()
 
     if arguments.rendered:
-        subject = Subject(yaml.safe_load(arguments.rendered.read_text(encoding="utf-8")), small=arguments.small, deployed=True,
+        subject = Subject(stack.load(arguments.rendered.read_text(encoding="utf-8")), small=arguments.small, deployed=True,
                           overlay=arguments.overlay)
         problems = [problem for one, found in check(subject, [r for r in RULES if not r.base]) for problem in found]
         sys.exit("\n".join(problems) if problems else 0)

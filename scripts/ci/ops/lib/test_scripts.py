@@ -131,7 +131,7 @@ class Secrets(Case):
         for name, value in GIVEN.items():
             (given / name).write_text(value)
         self.run_script("./init-secrets.sh", "--from-dir", str(given), "--skip-optional", cwd=self.root / "scripts/production")
-        keys = set(stack.yaml.safe_load(stack.PROD.read_text())["secrets"])
+        keys = set(stack.load(stack.PROD.read_text())["secrets"])
         self.assertEqual(set(self.values()), {f"dreamscape_{key}_v1" for key in keys})
         self.assertEqual(self.values()["dreamscape_stripe_secret_key_v1"], GIVEN["stripe_secret_key"])
         self.assertEqual(self.values()["dreamscape_openai_api_key_v1"], "placeholder-not-configured")
@@ -307,7 +307,7 @@ class Deploy(Case):
             if not (self.root / path).exists():
                 (self.root / path).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / path).write_text("# not yet\n")
-        keys = stack.yaml.safe_load(stack.PROD.read_text())["secrets"]
+        keys = stack.load(stack.PROD.read_text())["secrets"]
         self.set(secrets=[f"dreamscape_{key}_v1" for key in keys])
 
     def lint_off(self):
@@ -496,7 +496,7 @@ class Deploy(Case):
         recorder = self.path / "docker"
         recorder.write_text(recorder.read_text().replace('    import yaml\n', '    import yaml\n    open(f"{FOLDER}/rendered", "w").write(done.stdout)\n'))
         self.deploy()
-        rendered = stack.yaml.safe_load((self.fake / "rendered").read_text())["services"]
+        rendered = stack.load((self.fake / "rendered").read_text())["services"]
         self.assertEqual(rendered["postgres-replica"]["networks"]["database-network"]["aliases"], ["postgres-rw"])
         self.assertEqual(rendered["postgres-primary"]["networks"]["database-network"]["aliases"], ["postgres-ro"])
 
@@ -520,7 +520,7 @@ class Pods(Case):
         done = self.run_script("bash", "-c", ". scripts/bigpods/lib/common.sh; for f in log_info log_error log_warn validate_pod_name "
                                "check_service_health; do declare -F $f; done; validate_pod_name core && ! validate_pod_name mongo")
         self.assertIn("check_service_health", done)
-        config = stack.yaml.safe_load((self.root / "scripts/.dreamscape.config.yml").read_text())
+        config = stack.load((self.root / "scripts/.dreamscape.config.yml").read_text())
         self.assertTrue({"core", "business", "experience"} <= set(config["bigpods"]))
         self.assertIn("environments", config)
 
