@@ -291,24 +291,44 @@ list() {
     done
 }
 
+# The newest segment stays in the spool after it was shipped: the receiver goes on from it, also on another server after a promotion,
+# which has no slot of ours yet but still the log.
 ship_wal() {
-    local file name shipped=0
+    local file name shipped=0 newest total plain there
     mkdir -p "$spool/wal"
     exec 7>"$spool/.wal-lock"
     flock -n 7 || return 0
+    newest=$(jq -r '.newest // empty' "$state/wal.json" 2>/dev/null || true)
+    total=$(jq '.segments_total // 0' "$state/wal.json" 2>/dev/null || true)
     for file in "$spool"/wal/*; do
         name=${file##*/}
         [[ $name =~ ^([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.gz)?$ ]] || continue
-        # a segment that is there already under this name has the same content: the log is written once
-        "$home/crypt.sh" encrypt <"$file" >"$work/segment"
-        s3 put "$work/segment" "wal/$name.gpg"
-        rm "$file"
+        [ "$name" != "$newest" ] || continue
+        # The log is written once: a name that is there already is a repetition, or the log of another life of this server.
+        case $name in *.gz) plain=$(gzip -dc "$file" | sha256sum | cut -d' ' -f1) ;; *) plain=$(sha256 "$file") ;; esac
+        there=$(s3 head "wal/$name.gpg" 2>"$work/head.log" | cut -f3) || [ ! -s "$work/head.log" ] || die "$(cat "$work/head.log")"
+        if [ -n "$there" ] && [ "$there" != "$plain" ]; then
+            die "$name is stored already with another content: this server has gone back to an earlier moment and writes the same timeline again. Move wal/ of the bucket aside, then make a full backup"
+        fi
+        if [ -z "$there" ]; then
+            "$home/crypt.sh" encrypt <"$file" >"$work/segment"
+            s3 put "$work/segment" "wal/$name.gpg" "$plain"
+        fi
         shipped=$((shipped + 1))
+        case $name in
+            *.history*) rm "$file" ;;
+            *)
+                [ -z "$newest" ] || rm -f "$spool/wal/$newest"
+                newest=$name ;;
+        esac
+        note_wal $((${total:-0} + shipped)) "$newest"
     done
     [ "$shipped" -eq 0 ] || log "shipped $shipped segments"
-    local total=0
-    [ ! -s "$state/wal.json" ] || total=$(jq '.segments_total' "$state/wal.json" 2>/dev/null || echo 0)
-    jq -n --argjson at "$(now)" --argjson total $((total + shipped)) '{last_success: $at, segments_total: $total}' >"$state/wal.json.new"
+    note_wal $((${total:-0} + shipped)) "$newest"
+}
+note_wal() { # TOTAL NEWEST
+    jq -n --argjson at "$(now)" --argjson total "$1" --arg newest "$2" '{last_success: $at, segments_total: $total, newest: $newest}' \
+        >"$state/wal.json.new"
     mv "$state/wal.json.new" "$state/wal.json"
 }
 

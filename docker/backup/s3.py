@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A small client of S3 with nothing but the standard library: what a backup needs, and checks of every byte it moves.
 
-    s3.py put FILE KEY         store a file; its SHA-256 travels with it
+    s3.py put FILE KEY [PLAIN]  store a file; its SHA-256 travels with it, and so does PLAIN, that of its content before encryption
     s3.py get KEY FILE         fetch it; FILE is there only if every byte arrived
     s3.py list [PREFIX]        key, size and time, separated by tabs
-    s3.py head KEY             size and SHA-256; 1 if there is no such object
+    s3.py head KEY             size, SHA-256 and PLAIN; 1 if there is no such object
     s3.py delete KEY...
 
 Environment: S3_ENDPOINT, S3_REGION (us-east-1), S3_ACCESS_KEY[_FILE], S3_SECRET_KEY[_FILE], BACKUP_S3_BUCKET. contract: operations D-07
@@ -227,8 +227,8 @@ def main(arguments):
         return 0 if arguments else 2
     verb, *rest = arguments
     store, bucket = Store(), os.environ.get("BACKUP_S3_BUCKET", "dreamscape-backups")
-    if verb == "put" and len(rest) == 2:
-        store.put(rest[0], bucket, rest[1])
+    if verb == "put" and len(rest) in (2, 3):
+        store.put(rest[0], bucket, rest[1], {"x-amz-meta-plain-sha256": rest[2]} if rest[2:] else None)
     elif verb == "get" and len(rest) == 2:
         store.get(bucket, rest[0], rest[1])
     elif verb == "list" and len(rest) <= 1:
@@ -238,7 +238,7 @@ def main(arguments):
         found = store.head(bucket, rest[0])
         if found is None:
             return 1
-        print(found[0], found[1] or "-", sep="\t")
+        print(found[0], found[1] or "-", found[2].getheader("x-amz-meta-plain-sha256") or "-", sep="\t")
     elif verb == "delete" and rest:
         for key in rest:
             store.delete(bucket, key)

@@ -23,6 +23,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 SPOOL = pathlib.Path(os.environ.get("BACKUP_SPOOL", "/spool"))
+BUSY = 4  # of backup.sh: another backup is running
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 over = threading.Event()
 receiving = threading.Event()
@@ -72,7 +73,19 @@ def due(schedule, after):
 
 
 def backup(*arguments):
-    return subprocess.run([str(HERE / "backup.sh"), *arguments], check=False, stdout=subprocess.DEVNULL).returncode
+    """Runs backup.sh; when this service ends, everything it started ends with it."""
+    process = subprocess.Popen([str(HERE / "backup.sh"), *arguments], stdout=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None:
+        if over.wait(0.1):
+            try:
+                os.killpg(process.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode
 
 
 def on_schedule(schedule):
@@ -99,6 +112,44 @@ def ship():
             log(f"the log could not be shipped ({code}); it stays in the spool and is tried again")
 
 
+# What a server says that does not have the log from where we stopped: it was restored to an earlier moment, or has thrown it away.
+BREAKS = ("ahead of the WAL flush position", "not in this server's history", "has already been removed")
+
+
+def begin_anew(wal):
+    """The chain is broken. What was received is stored as far as possible, then a new base begins a new chain."""
+    log("the log does not go on from where it was; a new base is made")
+    backup("ship-wal")
+    for path in wal.iterdir():
+        path.unlink(missing_ok=True)
+
+    def new_base():
+        while backup("database") == BUSY and not over.wait(10):
+            pass
+
+    threading.Thread(target=new_base, daemon=True).start()
+
+
+def cross(wal, command, environment):
+    """pg_receivewal stumbles over a timeline that ends exactly where a segment does: there is nothing left to send of the old one, and
+    it does not ask for the next. The segment it goes on from gets the name it has on the new timeline."""
+    asked = subprocess.run(command, env=environment, check=False, capture_output=True, text=True).stdout.split("|")
+    segments = sorted(path for path in wal.iterdir() if re.fullmatch(r"[0-9A-F]{24}\.gz", path.name))
+    if len(asked) < 2 or not segments or int(segments[-1].name[:8], 16) >= int(asked[1]):
+        return
+    old = segments[-1].name
+    new = f"{int(asked[1]):08X}{old[8:]}"
+    state = read("wal.json")
+    if state.get("newest") != old:
+        return  # not stored yet under its own name
+    log(f"going on after {old} on timeline {asked[1]}")
+    state["newest"] = new
+    file = SPOOL / "state" / "wal.json"
+    file.with_suffix(".cross").write_text(json.dumps(state))
+    (wal / old).rename(wal / new)
+    file.with_suffix(".cross").rename(file)
+
+
 def receive():
     """pg_receivewal over the physical slot: nothing of the log is missed while this service is away."""
     wal = SPOOL / "wal"
@@ -111,6 +162,8 @@ def receive():
         slot = os.environ.get("BACKUP_SLOT", "backup_wal")
         program = os.path.join(os.environ.get("PG_BIN", ""), "pg_receivewal")
         address = ["-h", os.environ.get("DB_HOST", "postgres-rw"), "-p", os.environ.get("DB_PORT", "5432"), "-U", "replicator", "-w"]
+        psql = os.path.join(os.environ.get("PG_BIN", ""), "psql")
+        identify = [psql, "-qAtX", "-d", "replication=true dbname=postgres", *address, "-c", "IDENTIFY_SYSTEM"]
         environment = {**os.environ, "PGPASSFILE": passfile.name, "PGAPPNAME": "backup"}
         while not over.is_set():
             made = subprocess.run(
@@ -120,7 +173,10 @@ def receive():
                 log(f"the primary is not there for the log: {made.stderr.strip()}")
                 over.wait(5)
                 continue
-            receiver = subprocess.Popen([program, *address, "-S", slot, "-D", str(wal), "-Z", "gzip:1", "--no-loop"], env=environment)
+            said = tempfile.TemporaryFile("w+")
+            receiver = subprocess.Popen(
+                [program, *address, "-S", slot, "-D", str(wal), "-Z", "gzip:1", "--no-loop"], env=environment, stderr=said
+            )
             receiving.set()
             log("receiving the log")
             while receiver.poll() is None and not over.wait(1):
@@ -129,8 +185,16 @@ def receive():
             if receiver.poll() is None:
                 receiver.send_signal(signal.SIGINT)
                 receiver.wait()
-            elif not over.wait(3):
-                log(f"the receiver of the log ended with {receiver.returncode}, starting it again")
+            else:
+                said.seek(0)
+                reason = said.read().strip()
+                log(f"the receiver of the log ended: {reason}")
+                if any(text in reason for text in BREAKS):
+                    begin_anew(wal)
+                elif '"START_REPLICATION": \n' in reason + "\n":
+                    cross(wal, identify, environment)
+                over.wait(3)
+            said.close()
 
 
 def read(name):
@@ -159,7 +223,8 @@ def metrics():
         # only what has run at least once by itself or by hand; `full` always, so that its absence is seen
         metric(f"dreamscape_backup_{name}", "gauge", text, [(f'{{kind="{kind}"}}', state.get(key)) for kind, state in states.items()])
     shipped = read("wal.json")
-    waiting = [path for path in (SPOOL / "wal").glob("*") if not path.name.endswith(".partial")]
+    kept = shipped.get("newest")  # shipped, but kept for the receiver
+    waiting = [path for path in (SPOOL / "wal").glob("*") if not path.name.endswith(".partial") and path.name != kept]
     metric("dreamscape_wal_archive_last_success_timestamp_seconds", "gauge", "When everything received was stored.", [("", shipped.get("last_success"))])
     metric("dreamscape_wal_archive_segments_total", "counter", "Segments of the log stored.", [("", shipped.get("segments_total", 0))])
     metric("dreamscape_wal_archive_pending_segments", "gauge", "Segments received and not stored yet.", [("", len(waiting))])

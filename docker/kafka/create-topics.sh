@@ -119,7 +119,7 @@ if [ "$missing" -gt 0 ]; then
         export -f create_one
         export bin brokers replication min_isr
         # shellcheck disable=SC2016
-        xargs -r -P "${KAFKA_JOBS:-4}" -L 1 bash -c 'create_one "$@"' - <"$work/create" || { say "some topics could not be created"; exit 1; }
+        xargs -r -P "${KAFKA_JOBS:-4}" -n 3 bash -c 'create_one "$@"' - <"$work/create" || { say "some topics could not be created"; exit 1; }
     fi
 fi
 

@@ -5,6 +5,7 @@
 #   nodes that never met and hold no slots   redis-cli --cluster create, 3 masters, no replicas (or REDIS_REPLICAS)
 #   a cluster that came back with all addresses changed (every node thinks the others are gone)
 #                                            CLUSTER MEET with the addresses of now: slots and data are still there
+#   a node that lost its volume              takes over the slots it had, empty
 #   anything else                            left alone; exit 0 if all slots are served, 1 if not
 #
 # Usage: cluster-init.sh [--dry-run] [--help]
@@ -15,7 +16,7 @@ set -eu
 
 dry_run=
 case ${1:-} in
-    --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --dry-run) dry_run=yes ;;
     '') ;;
     *) echo "unknown argument: $1" >&2; exit 2 ;;
@@ -75,10 +76,36 @@ address_of() {
 
 wait_for all_answer || { say "not all nodes answer: $nodes"; exit 1; }
 
-fresh=0
+# Everything in this store may go at any time, so a node that lost its volume takes over the slots of the one it was, empty.
+inherit() { # NODE
+    name=$(ask "$1" cluster nodes | awk '$3 ~ /myself/ { split($2, part, ","); print part[2] }')
+    id=$(ask "$1" cluster myid)
+    for other in $nodes; do [ "$other" = "$1" ] || break; done
+    waited=0
+    until ask "$other" cluster nodes | grep -q "^$id .* connected"; do
+        [ "$waited" -lt "$limit" ] || return 1
+        sleep 1
+        waited=$((waited + 1))
+    done
+    # the one it was: same name, failed for all; its slots are fields 9 and up
+    was=$(ask "$other" cluster nodes | awk -v name="$name" '{ split($2, part, ",") } part[2] == name && $3 ~ /(^|,)fail(,|$)/')
+    if [ -z "$name" ] || [ "$(echo "$was" | grep -c .)" -ne 1 ]; then
+        say "$1 is empty, and it is not clear which node it was"
+        return 1
+    fi
+    for member in $nodes; do ask "$member" cluster forget "${was%% *}" >/dev/null || true; done
+    for range in $(echo "$was" | cut -s -d' ' -f9-); do
+        case $range in '['*) continue ;; esac
+        ask "$1" cluster addslotsrange "${range%-*}" "${range#*-}" >/dev/null
+    done
+    say "$name came back empty and has its slots again"
+}
+
+fresh=0 empty=
 for node in $nodes; do
     if [ "$(info "$node" cluster_known_nodes)" = 1 ] && [ "$(info "$node" cluster_slots_assigned)" = 0 ]; then
         fresh=$((fresh + 1))
+        empty="$empty $node"
     fi
 done
 
@@ -107,8 +134,7 @@ else
             ask "$node" cluster meet "$address" "$(port "$other")" >/dev/null || true
         done
     done
-    # An empty node among others that have slots is a lost volume: it joins, and an operator gives it slots (data-plane.md).
-    [ "$fresh" -eq 0 ] || say "$fresh node(s) came back empty: their slots have no owner until they are given to one (redis-cli --cluster fix)"
+    for node in $empty; do inherit "$node" || say "$node could not take its slots over"; done
 fi
 
 if wait_for all_well; then

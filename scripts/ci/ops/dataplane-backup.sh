@@ -141,7 +141,7 @@ check V11 R-134 "and cannot be restored" refused_with "no whole backup" restore 
 last_success=$(state .last_success)
 interrupted() { # TERM in the middle of the dump: a lock on a table holds the dump up
     local pid
-    owner "begin; lock table voyage.marks in access exclusive mode; select pg_sleep(4)" >/dev/null &
+    owner "begin; lock table voyage.marks in access exclusive mode; select pg_sleep(3)" >/dev/null &
     sleep 0.5
     "${as[@]}" env "${tool_env[@]}" "$root/docker/backup/backup.sh" full >"$scratch/interrupted.out" 2>&1 &
     pid=$!
@@ -164,7 +164,7 @@ disk_full() { # no file may grow beyond 64 blocks
 check V11 R-133 "a full spool is an error and leaves nothing" disk_full
 settings=(DB_PORT=1)
 check V11 R-133 "a database that is away is an error" refused_with "cannot be asked" with "$root/docker/backup/backup.sh" full
-settings=(S3_ENDPOINT=http://127.0.0.1:1)
+settings=(S3_ENDPOINT=http://127.0.0.1:1 S3_TRIES=1)
 check V11 R-133 "a store that is away is an error" refused_with "failed" with "$root/docker/backup/backup.sh" full
 check V11 R-133 "and for prune too: it must not look like an empty store" refused with "$root/docker/backup/backup.sh" prune
 check V11 R-133 "the failures are noted, the last success is kept" equal "0 $last_success" "$(state .last_run_success) $(state .last_success)"

@@ -77,7 +77,7 @@ for name in ('pods', 'backup', 'loki'):
     iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=open(f'$policies/{name}.json').read())
     key = iam.create_access_key(UserName=name)['AccessKey']
     open(f'$scratch/{name}.key', 'w').write(key['AccessKeyId'] + ' ' + key['SecretAccessKey'])" || fail V8 R-056 "the accounts are made"
-curl -sf -X POST -d 0 "$S3_ENDPOINT/moto-api/reset-auth" >/dev/null
+curl -sf -X POST -H 'Content-Type: text/plain' -d 0 "$S3_ENDPOINT/moto-api/reset-auth" >/dev/null
 # may NAME: which of the actions an account may do, as a line of letters per bucket: (l)ist (r)ead (w)rite (d)elete, and (c)reate a bucket
 may() {
     boto "import boto3, botocore

@@ -65,6 +65,10 @@ if [ -x "$target/core-pod" ] && [ -x "$target/business-pod" ]; then
     check V11 R-046 "core-pod migrate as dreamscape_prod" migrate core-pod
     check V11 R-046 "business-pod migrate as dreamscape_prod" migrate business-pod
     check V11 R-046 "migrating again does nothing" migrate core-pod
+    # the role's statement_timeout of 30 s is for requests; the job lifts it by PGOPTIONS, so those must reach its connection
+    read_only() { env -i PATH="$PATH" APP_ENV=development DB_HOST="$a" DB_PORT="${port_of[$a]}" DB_NAME=dreamscape_prod DB_USER=dreamscape_prod \
+        DB_PASSWORD_FILE="$scratch/secrets/db" PGOPTIONS="-c default_transaction_read_only=on" "$scratch/core-pod" migrate; }
+    check V11 R-046 "the migrate job listens to PGOPTIONS" refused_with "read-only" read_only
     own_schema() {
         local service schema seen
         for service in "${services[@]}"; do

@@ -137,6 +137,18 @@ heals() {
 check V10 R-047 "all three with new addresses are introduced to each other and heal" heals
 kept() { equal "one two three" "$(pod 127.0.0.31 get "$key_of_1") $(pod 127.0.0.32 get "$key_of_2") $(pod 127.0.0.33 get "$key_of_3")"; }
 check V10 R-047 "slots and data are as they were" kept
+
+# -- A volume is lost: the node comes back with nothing
+stop 2
+rm -rf "${scratch:?}/2"
+start 2 127.0.0.32
+inherits() {
+    mend=6 init 31 32 33 >"$scratch/init.out" || { cat "$scratch/init.out"; return 1; }
+    grep -q "redis-2 came back empty and has its slots again" "$scratch/init.out" || { cat "$scratch/init.out"; return 1; }
+}
+check V10 R-047 "a node that lost its volume takes over its slots" inherits
+whole() { equal "ok 16384 3" "$(field 127.0.0.31 cluster_state) $(field 127.0.0.32 cluster_slots_ok) $(field 127.0.0.33 cluster_size)" && equal OK "$(pod 127.0.0.32 set "$key_of_2" again)" && equal one "$(pod 127.0.0.31 get "$key_of_1")"; }
+check V10 R-047 "the cluster is whole, the others kept their keys" whole
 check V10 R-047 "healthcheck.sh says alive, and dead for a node that is not" bash -c "
     export REDIS_PASSWORD_FILE=$scratch/password REDIS_PORT=$port
     REDIS_HOST=127.0.0.31 $root/docker/redis/healthcheck.sh && ! REDIS_HOST=127.0.0.21 $root/docker/redis/healthcheck.sh"

@@ -33,9 +33,9 @@ refused_with() {
     refused "$@" && { grep -qF -- "$words" "$scratch/refused.out" || { echo "refused, but without '$words':"; cat "$scratch/refused.out"; return 1; }; }
 }
 
-# eventually SECONDS COMMAND...
+# eventually SECONDS COMMAND...: seconds of a machine that is not busy with something else
 eventually() {
-    local deadline=$((SECONDS + $1))
+    local deadline=$((SECONDS + $1 * ${CHECK_PATIENCE:-4}))
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$deadline" ] || { echo "not within time: $*"; "$@"; return 1; }

@@ -99,6 +99,13 @@ start 2
 recovered() { [ -z "$("$scratch/bin/kafka-topics.sh" --bootstrap-server "$bootstrap" --describe --under-replicated-partitions 2>/dev/null)" ]; }
 check V11 R-053 "the broker returns and catches up" eventually 60 recovered
 
+# -- A broker loses its volume: it comes back with its id and the cluster's, and nothing else
+stop 3 KILL
+rm -rf "${scratch:?}/data-3"
+tool kafka.tools.StorageTool format -t "$cluster_id" -c "$scratch/3.properties" >/dev/null
+start 3
+check V11 R-053 "a broker with an empty volume copies everything from the others" eventually 90 recovered
+
 # -- All brokers away and back
 for n in 1 2 3; do stop $n TERM; done
 for n in 3 1 2; do start $n; done
