@@ -300,6 +300,28 @@ def drive(binaries: Path, found: dict[str, str], seconds: int) -> int:
     return journeys
 
 
+def read_messages() -> tuple[int, list[str]]:
+    """What each alert says when its firing test fires. promtool prints it when nothing was expected."""
+    count, faults = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((MONITORING / "rules/tests").glob("*.yml")):
+            suite = yaml.safe_load(path.read_text(encoding="utf-8"))
+            suite["rule_files"] = [str((path.parent / name).resolve()) for name in suite["rule_files"]]
+            suite["tests"] = [
+                {"interval": test["interval"], "input_series": test["input_series"], "alert_rule_test": [
+                    {"eval_time": query["eval_time"], "alertname": re.search(r'alertname="(\w+)"', query["expr"]).group(1), "exp_alerts": []}]}
+                for test in suite["tests"] for query in test["promql_expr_test"] if query["exp_samples"]
+            ]
+            (Path(folder) / path.name).write_text(yaml.safe_dump(suite), encoding="utf-8")
+            said = subprocess.run(["promtool", "test", "rules", path.name], cwd=folder, capture_output=True, text=True, check=False)
+            for alert, notes in re.findall(r'Labels:\{alertname="(\w+)"[^\n]*\}\s*\n?\s*Annotations:\{([^\n]*)\}', said.stdout + said.stderr):
+                count += 1
+                texts = " | ".join(re.findall(r'(?:summary|description)="((?:\\.|[^"\\])*)"', notes))
+                if re.search(r"error expanding|<no value>|%!|  |\(\)|\s[.,]", texts):
+                    faults.append(f"{alert}: {texts}")
+    return count, faults or ([] if count else ["no message was read"])
+
+
 def ask_runbooks(found: dict[str, str]) -> tuple[int, list[str]]:
     """Asks the database of the pods, and the one with pg_stat_statements, to plan each statement of the runbooks."""
     server = json.loads((Path(found["home"]) / ".dreamscape/postgres/server.json").read_text(encoding="utf-8"))
@@ -495,6 +517,10 @@ def main() -> int:
             time.sleep(1)
         failed |= "Watchdog" not in told
         print(f"{'PASS' if 'Watchdog' in told else 'FAIL'}\tV19\tR-113\tAlertmanager has what Prometheus sends")
+
+        count, odd = read_messages()
+        failed |= bool(odd)
+        print(f"{'FAIL' if odd else 'PASS'}\tV5\tR-102\t{count} messages of firing alerts read well" + "".join(f"\n  {line}" for line in odd))
 
         count, wrong = ask_runbooks(found)
         failed |= bool(wrong)
