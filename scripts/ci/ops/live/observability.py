@@ -457,10 +457,11 @@ def main() -> int:
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    for tool in ("prometheus", "prometheus-alertmanager", "psql"):
-        if not shutil.which(tool):
-            print(f"SKIP\tV19\tR-105\tlive metrics ({tool} is not installed)")
-            return 0
+    wanted = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-postgres-exporter", "prometheus-redis-exporter", "redis-server", "psql", "java", "mvn")
+    lacking = [tool for tool in wanted if not shutil.which(tool)]
+    if lacking:
+        print(f"SKIP\tV19\tR-104,R-105,R-106,R-107,R-108\tlive metrics (not installed: {', '.join(lacking)})")
+        return 0
     if not (options.bin / "core-pod").exists():
         print(f"SKIP\tV19\tR-105\tlive metrics (no pods in {options.bin})")
         return 0
@@ -477,6 +478,9 @@ def main() -> int:
         found |= postgres(stage)
         found |= redis(stage)
         found |= kafka(stage)
+        if "brokers" not in found:
+            print("SKIP\tV19\tR-104,R-105,R-106,R-107,R-108\tlive metrics (Maven could not fetch Kafka or its JMX agent)")
+            return 0
         if shutil.which("prometheus-node-exporter"):
             port = stage.port()
             stage.start("node-exporter", ["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{port}"])
