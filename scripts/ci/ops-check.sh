@@ -28,7 +28,7 @@ for script in scripts/ci/ops/*.sh; do
     [ -x "$script" ] || continue
     [[ $name == *"$only"* ]] || continue
     started=$SECONDS code=0
-    timeout --kill-after=10 "${OPS_TIMEOUT:-300}" "$script" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    timeout --kill-after=10 "${OPS_TIMEOUT:-900}" "$script" >"$work/out" 2>"$work/err" </dev/null || code=$?
     printf -- '-- %s, %d s\n' "$name" $((SECONDS - started))
     grep -P '^(PASS|FAIL|SKIP)\t[^\t]+\t[^\t]+\t' "$work/out" >"$work/own" || true
     if [ "$code" -ne 0 ] && ! grep -q '^FAIL' "$work/own"; then
