@@ -441,6 +441,23 @@ class Deploy(Case):
         self.assertIn("removed the old secret dreamscape_stripe_webhook_secret_v1", text)
         self.assertNotIn("dreamscape_stripe_webhook_secret_v1", self.get()["secrets"])
 
+    @proves("R-079", "rotate-secret.sh: the next version, rolled out, the old one gone, in one command")
+    def test_rotate_secret(self):
+        self.lint_off()
+        recorder = self.root / "scripts/bigpods/smoke-prod-test.sh"
+        recorder.write_text("#!/bin/bash\nexit 0\n")
+        self.set(secrets=[])
+        self.init("--skip-optional")
+        self.deploy()
+        (self.root / "compose/images.lock").write_text("".join(
+            f'{name}="{image}{stack.DIGEST}"\n' for name, image in stack.read_env(self.root / "compose/images.env").items()))
+        self.run_script("scripts/production/rotate-secret.sh", "s3_access_key")
+        names = self.get()["secrets"]
+        for key in ("s3_access_key", "s3_secret_key"):
+            self.assertIn(f"dreamscape_{key}_v2", names)
+            self.assertNotIn(f"dreamscape_{key}_v1", names)
+        self.run_script("scripts/production/rotate-secret.sh", code=2)
+
     @proves("R-001", "a changed file of configuration is a new config, the old one is removed")
     def test_configs(self):
         self.lint_off()
@@ -541,6 +558,9 @@ class Pods(Case):
         self.set(services={"dreamscape_core-pod": {"replicas": 3, "image": "x", "version": 1, "hash": ""}})
         self.assertIn("core-pod", self.run_script("scripts/bigpods/prod-bigpods.sh", "status"))
         self.run_script("scripts/bigpods/prod-bigpods.sh", "rollback", "core")
+        self.run_script("scripts/production/rollback.sh", "core")
+        self.assertIn("core-pod", self.run_script("scripts/production/status.sh"))
+        self.assertIn("--availability drain", self.run_script("scripts/production/drain-node.sh", "n1", "--dry-run"))
         self.assertEqual(self.get()["services"]["dreamscape_core-pod"]["state"], "rollback_completed")
         self.assertIn("--yes", self.run_script("scripts/bigpods/prod-bigpods.sh", "down", code=2))
         self.run_script("scripts/bigpods/reset-bigpods.sh", "rehearsal", "--yes", code=2)
