@@ -26,13 +26,20 @@ scripts/ci/production-features.sh
 
 [ "$only" = lint ] && exit 0
 
-step "unit, database, HTTP, event and fault tests"
+step "build of pods and tests"
 KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
 export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
+
+step "operations: stack, images, scripts, data plane, monitoring, without an engine"
+OPERATIONS=$(mktemp)
 CONFORMANCE_DIR=$(mktemp -d)
+trap 'rm -rf "$CONFORMANCE_DIR" "$OPERATIONS"' EXIT
+scripts/ci/ops-check.sh --results "$OPERATIONS"
+python3 scripts/conformance/operations.py "$OPERATIONS" --check
+
+step "unit, database, HTTP, event and fault tests"
 export CONFORMANCE_DIR
-trap 'rm -rf "$CONFORMANCE_DIR"' EXIT
 scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
 
 step "the API document is true"
