@@ -146,7 +146,11 @@ archive_is_safe() {
     echo x >>"$segment"
     refused_with "another content" run "$segment" "$one" || return 1
     refused run "$scratch/not-there" 000000010000000000000002 || return 1
-    equal "$one.gz" "$(ls -A "$scratch/$a/safe")"
+    equal "$one.gz" "$(ls -A "$scratch/$a/safe")" || return 1
+    # what the object store has had for two days goes; history files stay
+    touch -d '49 hours ago' "$scratch/$a/safe/$one.gz" "$scratch/$a/safe/00000002.history.gz"
+    run "$segment" 000000010000000000000003 || return 1
+    equal "000000010000000000000003.gz 00000002.history.gz" "$(cd "$scratch/$a/safe" && echo *)"
 }
 check V11 R-041 "the archive never overwrites and holds no half segment" archive_is_safe
 
