@@ -119,8 +119,8 @@ base_backup() { # the whole server, for going back in time; the log from here on
 copy_objects() {
     local previous='' newest all
     [ -n "$BACKUP_OBJECT_BUCKETS" ] || return 0
-    all=$(ids)
-    for newest in $(tac <<<"$all"); do
+    all=$(ids | sort -r)
+    for newest in $all; do
         fetch_manifest "$newest" "$work/manifest-$newest.json"
         if jq -e '.files[] | select(.name == "objects.jsonl")' "$work/manifest-$newest.json" >/dev/null; then
             fetch_file "$newest" objects.jsonl "$work/previous"

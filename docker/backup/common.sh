@@ -29,7 +29,7 @@ size_of() { stat -c %s "$1"; }
 make_work() {
     mkdir -p "$spool/work" "$state"
     work=$(mktemp -d "$spool/work/$program.XXXXXX")
-    export BACKUP_WORK=$work BACKUP_GNUPGHOME=$work/.gnupg
+    export TMPDIR=$work BACKUP_WORK=$work BACKUP_GNUPGHOME=$work/.gnupg
     mkdir -m 0700 "$BACKUP_GNUPGHOME"
     trap end_work EXIT
     trap 'exit 143' TERM

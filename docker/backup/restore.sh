@@ -58,8 +58,8 @@ if [ -n "$time" ] && [ "$time" != latest ]; then
     target_time=$(date -u -d "$time" '+%Y-%m-%d %H:%M:%S.%N' | sed 's/\(\.......\).*/\1+00/')
 fi
 if [ -z "$id" ]; then
-    all=$(ids)
-    for candidate in $(tac <<<"$all"); do
+    all=$(ids | sort -r)
+    for candidate in $all; do
         fetch_manifest "$candidate" "$work/manifest-$candidate.json"
         if [ -n "$only_objects" ]; then
             jq -e '.files[] | select(.name == "objects.jsonl")' "$work/manifest-$candidate.json" >/dev/null || continue

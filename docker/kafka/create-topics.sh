@@ -118,8 +118,12 @@ if [ "$missing" -gt 0 ]; then
         }
         export -f create_one
         export bin brokers replication min_isr
-        # shellcheck disable=SC2016
-        xargs -r -P "${KAFKA_JOBS:-4}" -n 3 bash -c 'create_one "$@"' - <"$work/create" || { say "some topics could not be created"; exit 1; }
+        # A tool or a broker may stumble once; asking again for a topic that is there does no harm.
+        for attempt in 1 2 3; do
+            # shellcheck disable=SC2016
+            xargs -r -P "${KAFKA_JOBS:-4}" -n 3 bash -c 'create_one "$@"' - <"$work/create" && break
+            [ "$attempt" -lt 3 ] || { say "some topics could not be created"; exit 1; }
+        done
     fi
 fi
 

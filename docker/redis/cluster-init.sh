@@ -78,27 +78,35 @@ wait_for all_answer || { say "not all nodes answer: $nodes"; exit 1; }
 
 # Everything in this store may go at any time, so a node that lost its volume takes over the slots of the one it was, empty.
 inherit() { # NODE
-    name=$(ask "$1" cluster nodes | awk '$3 ~ /myself/ { split($2, part, ","); print part[2] }')
-    id=$(ask "$1" cluster myid)
-    for other in $nodes; do [ "$other" = "$1" ] || break; done
-    waited=0
-    until ask "$other" cluster nodes | grep -q "^$id .* connected"; do
-        [ "$waited" -lt "$limit" ] || return 1
-        sleep 1
-        waited=$((waited + 1))
+    own=$(ask "$1" cluster nodes | awk '$3 ~ /myself/')
+    [ -z "$(echo "$own" | cut -s -d' ' -f9-)" ] || return 0
+    name=$(echo "$own" | awk '{ split($2, part, ","); print part[2] }')
+    [ -n "$name" ] || return 1
+    for other in $nodes; do
+        # It is known there by now, and so is the one it was: the same name, and gone. The slots are fields 9 and up.
+        ask "$other" cluster nodes | grep -q "^${own%% *} .* connected" || continue
+        was=$(ask "$other" cluster nodes | awk -v name="$name" -v own="${own%% *}" '{ split($2, part, ",") }
+            part[2] == name && $1 != own && $3 ~ /(^|,)(fail|noaddr)(,|$)/ && NF > 8')
+        [ "$(echo "$was" | grep -c .)" -eq 1 ] || continue
+        for member in $nodes; do ask "$member" cluster forget "${was%% *}" >/dev/null || true; done
+        for range in $(echo "$was" | cut -s -d' ' -f9-); do
+            case $range in '['*) continue ;; esac
+            ask "$1" cluster addslotsrange "${range%-*}" "${range#*-}" >/dev/null
+        done
+        say "$name came back empty and has its slots again"
+        return 0
     done
-    # the one it was: same name, failed for all; its slots are fields 9 and up
-    was=$(ask "$other" cluster nodes | awk -v name="$name" '{ split($2, part, ",") } part[2] == name && $3 ~ /(^|,)fail(,|$)/')
-    if [ -z "$name" ] || [ "$(echo "$was" | grep -c .)" -ne 1 ]; then
-        say "$1 is empty, and it is not clear which node it was"
-        return 1
-    fi
-    for member in $nodes; do ask "$member" cluster forget "${was%% *}" >/dev/null || true; done
-    for range in $(echo "$was" | cut -s -d' ' -f9-); do
-        case $range in '['*) continue ;; esac
-        ask "$1" cluster addslotsrange "${range%-*}" "${range#*-}" >/dev/null
+    return 1
+}
+introduce() {
+    for node in $nodes; do
+        for other in $nodes; do
+            [ "$node" != "$other" ] || continue
+            address=$(address_of "$other")
+            [ -n "$address" ] || { say "$other has no address"; continue; }
+            ask "$node" cluster meet "$address" "$(port "$other")" >/dev/null || true
+        done
     done
-    say "$name came back empty and has its slots again"
 }
 
 fresh=0 empty=
@@ -126,15 +134,15 @@ else
     limit=$patience
     say "the nodes do not find each other, introducing them"
     [ -z "$dry_run" ] || exit 0
-    for node in $nodes; do
-        for other in $nodes; do
-            [ "$node" != "$other" ] || continue
-            address=$(address_of "$other")
-            [ -n "$address" ] || { say "$other has no address"; continue; }
-            ask "$node" cluster meet "$address" "$(port "$other")" >/dev/null || true
-        done
+    # A greeting can be lost, and a failed node is not known to all at once: again, until all is well or the time is up.
+    tried=0 limit=5
+    while [ "$tried" -lt "$patience" ]; do
+        introduce
+        for node in $empty; do inherit "$node" || true; done
+        ! wait_for all_well || break
+        tried=$((tried + limit))
     done
-    for node in $empty; do inherit "$node" || say "$node could not take its slots over"; done
+    limit=1
 fi
 
 if wait_for all_well; then
