@@ -22,6 +22,21 @@ if [ "$purpose" != run ]; then
     [ "$purpose" != bench ] || need wrk wrk
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
+# Validators of operations (scripts/ci/ops-check.sh). Where one cannot be had its checks say SKIP.
+optional=()
+if [ "$purpose" = test ]; then
+    python3 -c 'import yaml' 2>/dev/null || optional+=(python3-yaml)
+    command -v shellcheck >/dev/null || optional+=(shellcheck)
+    command -v promtool >/dev/null || optional+=(prometheus)
+    command -v amtool >/dev/null || [ -x /usr/bin/prometheus-alertmanager ] || optional+=(prometheus-alertmanager)
+    command -v jq >/dev/null || optional+=(jq)
+    command -v gpg >/dev/null || optional+=(gnupg)
+fi
+
+sudo=()
+if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null; then sudo=(sudo); fi
+# The packages' own services are not wanted: everything here starts its own servers on its own ports.
+apt_install() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
 
 if [ ${#missing[@]} -gt 0 ]; then
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
@@ -29,15 +44,18 @@ if [ ${#missing[@]} -gt 0 ]; then
         printf 'Missing on this machine: %s\nInstall them with your package manager and try again.\n' "${missing[*]}" >&2
         exit 1
     fi
-    sudo=()
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || { printf 'Missing: %s. Run as root, or install sudo.\n' "${missing[*]}" >&2; exit 1; }
-        sudo=(sudo)
+    if [ "$(id -u)" -ne 0 ] && [ ${#sudo[@]} -eq 0 ]; then
+        printf 'Missing: %s. Run as root, or install sudo.\n' "${missing[*]}" >&2
+        exit 1
     fi
     echo "installing ${missing[*]}"
     "${sudo[@]}" apt-get update -qq
-    # The packages' own services are not wanted: everything here starts its own servers on its own ports.
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    apt_install "${missing[@]}"
+fi
+if [ ${#optional[@]} -gt 0 ] && command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || [ ${#sudo[@]} -gt 0 ]; }; then
+    echo "installing ${optional[*]}"
+    [ ${#missing[@]} -gt 0 ] || "${sudo[@]}" apt-get update -qq || true
+    for package in "${optional[@]}"; do apt_install "$package" || echo "SKIP: $package cannot be installed" >&2; done
 fi
 
 if ! command -v cargo >/dev/null; then

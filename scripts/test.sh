@@ -12,6 +12,9 @@ scripts/cargo.sh fmt --all -- --check
 step "links in the documents"
 python3 scripts/ci/links.py
 
+step "names in the API documents"
+python3 scripts/ci/schema_names.py
+
 step "licences, bans and sources of the dependencies"
 scripts/ci/deny.sh
 
@@ -23,14 +26,24 @@ scripts/ci/production-features.sh
 
 [ "$only" = lint ] && exit 0
 
-step "unit, database, HTTP, event and fault tests"
+step "build of pods and tests"
 KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
 export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
+
+step "operations: stack, images, scripts, data plane, monitoring, without an engine"
+OPERATIONS=$(mktemp)
 CONFORMANCE_DIR=$(mktemp -d)
+trap 'rm -rf "$CONFORMANCE_DIR" "$OPERATIONS"' EXIT
+scripts/ci/ops-check.sh --results "$OPERATIONS"
+python3 scripts/conformance/operations.py "$OPERATIONS" --check
+
+step "unit, database, HTTP, event and fault tests"
 export CONFORMANCE_DIR
-trap 'rm -rf "$CONFORMANCE_DIR"' EXIT
 scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
+
+step "the API document is true"
+SCHEMATHESIS_SECONDS=${SCHEMATHESIS_SECONDS:-12} scripts/schemathesis.sh --built
 
 step "every route of the contract was asked"
 python3 scripts/conformance/core.py "$CONFORMANCE_DIR" --check

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::{
+    auth::config::PublishedKeysConfig,
     config::Reader,
     gateway::GatewayConfig,
     http::{
@@ -19,6 +20,8 @@ pub struct Config {
     pub environment: &'static str,
     /// Origins, proxies, limits of the listener.
     pub http: HttpConfig,
+    /// How tokens are looked at before they are passed on.
+    pub keys: PublishedKeysConfig,
     /// Where the services are.
     pub gateway: GatewayConfig,
     /// Where rate limits are counted.
@@ -40,6 +43,7 @@ impl Config {
                 "development"
             },
             http: HttpConfig::read(reader),
+            keys: PublishedKeysConfig::read(reader),
             gateway: GatewayConfig::read(reader, &[]),
             redis: RedisConfig::read(reader),
             limits: LimitConfig::read(reader),

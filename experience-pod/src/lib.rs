@@ -14,6 +14,7 @@ use shared::{
     lifecycle::Tasks,
     pod::{Addresses, Listeners, Pod, Port, Server},
     redis::Redis,
+    sources::Sources,
 };
 use std::sync::Arc;
 
@@ -53,7 +54,16 @@ impl Pod for ExperiencePod {
     async fn serve(config: Config, listeners: Listeners, tasks: Tasks) -> anyhow::Result<()> {
         let redis = Redis::connect(&config.redis)?;
         let limiter = limit::RateLimiter::new(redis, config.limits);
-        let gateway = Gateway::new(config.gateway, config.http.trusted_proxies.clone(), tasks.clone());
+        let (verifier, jwks) = config.keys.verifier(&reqwest::Client::new(), Sources::system());
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn("jwks", async move {
+            tokio::select! {
+                () = jwks.keep_fresh() => {}
+                () = shutdown.served() => {}
+            }
+        });
+        let proxies = config.http.trusted_proxies.clone();
+        let gateway = Gateway::checking(config.gateway, proxies, verifier, tasks.clone());
         gateway.start_probes();
 
         let gateway_health = gateway.health().in_process(Self::NAME, config.environment, &tasks);

@@ -144,7 +144,7 @@ impl Object {
 
     /// As the body of a response, streamed.
     pub fn into_body(self) -> axum::body::Body {
-        axum::body::Body::from_stream(self.body)
+        crate::http::streamed(self.body)
     }
 }
 
@@ -211,9 +211,11 @@ impl ObjectStore {
         }
     }
 
-    /// Whether the bucket can be reached, for health.
+    /// Whether the bucket can be reached, for health: asked once, because who asks wants to know now.
     pub async fn ping(&self) -> Result<(), ObjectError> {
-        let found = self.client.head_bucket().bucket(&*self.bucket).send().await;
+        let once = aws_sdk_s3::config::Builder::default().retry_config(RetryConfig::disabled());
+        let asked = self.client.head_bucket().bucket(&*self.bucket);
+        let found = asked.customize().config_override(once).send().await;
         found.map(drop).map_err(|error| classify("find the bucket", &error))
     }
 

@@ -567,7 +567,7 @@ async fn a_payments_status_follows_stripe_and_not_the_administrator(pool: PgPool
         force(&app, &id, to, "SUCCEEDED").await.refused(409, code);
     }
     assert_eq!(app.story().await, ["initiated", "completed"]);
-    let actions = "select string_agg(from_status || '>' || to_status || ' ' || verified || ' ' || ip_address, ', ' order by at, id)
+    let actions = "select string_agg(from_status || '>' || to_status || ' ' || verified || ' ' || ip_address, ', ' order by from_status::text desc)
                    from payment.admin_actions";
     assert_eq!(
         app.one(actions).await,

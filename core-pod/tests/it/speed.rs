@@ -81,6 +81,25 @@ async fn a_profile_is_one_round_trip_beside_the_check_of_the_session(pool: PgPoo
 }
 
 #[sqlx::test(migrations = false)]
+async fn the_lists_of_favourites_and_notifications_are_one_round_trip_each(pool: PgPool) {
+    let app = TestApp::with(pool.clone(), &FREE).await;
+    let ada = app.register("ada@example.com").await;
+    for number in 0..3 {
+        let favourite =
+            json!({ "entityType": "FLIGHT", "entityId": format!("f{number}"), "entityData": { "price": 7 } });
+        let call = app.post("/api/v1/users/favorites").bearer(&ada.token);
+        assert_eq!(call.json(&favourite).send().await.status, 201);
+    }
+    let wire = Wire::before(&pool).await;
+    let replica = TestApp::again(wire.pool(), &FREE);
+    for path in ["/api/v1/users/favorites", "/api/v1/users/notifications"] {
+        let ask = async || assert_eq!(replica.get(path).bearer(&ada.token).send().await.status, 200);
+        ask().await;
+        assert_eq!(wire.statements(ask).await, 1, "{path}");
+    }
+}
+
+#[sqlx::test(migrations = false)]
 async fn must_not_copy_13_an_unknown_address_costs_the_database_what_a_known_one_does(pool: PgPool) {
     let app = TestApp::start(pool.clone()).await;
     app.register("ada@example.com").await;

@@ -85,12 +85,12 @@ async fn measure() -> anyhow::Result<()> {
     identity::measure(&platform, &traveller, &plan, &mut report).await?;
     scenario::checkouts(&platform, &plan, &mut report).await?;
     platform.note_after_load(&mut report);
-    sockets::idle(&platform, &mut report).await?;
+    let sockets = sockets::idle(&platform, &mut report).await;
     report.judge();
     report.print();
     report.write(&plan.output)?;
     platform.stop().await;
-    Ok(())
+    sockets
 }
 
 #[expect(

@@ -10,6 +10,7 @@ use devkit::{
     kafka::MockCluster,
     postgres::{Options, PostgresServer},
     redis::RedisServer,
+    s3::S3Server,
     stripe::{self, StripeDouble},
 };
 use tokio::process::{Child, Command};
@@ -62,6 +63,7 @@ pub struct Platform {
     _redis: RedisServer,
     _kafka: MockCluster,
     _stripe: StripeDouble,
+    _objects: S3Server,
     _folder: tempfile::TempDir,
 }
 
@@ -73,6 +75,8 @@ impl Platform {
         let postgres = PostgresServer::start(Options::new(folder.path().join("postgres")).throwaway()).await?;
         let redis = RedisServer::start().await?;
         let kafka = MockCluster::start()?;
+        let objects = S3Server::start(&folder.path().join("objects"), "bench", "bench-secret").await?;
+        std::fs::create_dir_all(folder.path().join("objects/dreamscape"))?;
         let ports: Vec<u16> = (0..9).map(|_| free_port()).collect::<Result<_, _>>()?;
         let [gateway, auth, user, business, voyage, payment, ai, web, _] = ports[..] else {
             anyhow::bail!("ports")
@@ -91,7 +95,7 @@ impl Platform {
             ("REDIS_URL", redis.url()),
             ("KAFKA_BROKERS", kafka.bootstrap_servers().to_owned()),
             ("KAFKA_AUTO_OFFSET_RESET", "earliest".into()),
-            ("S3_ENDPOINT", "http://127.0.0.1:9".into()),
+            ("S3_ENDPOINT", objects.endpoint()),
             ("S3_BUCKET", "dreamscape".into()),
             ("S3_ACCESS_KEY", "bench".into()),
             ("S3_SECRET_KEY", "bench-secret".into()),
@@ -149,6 +153,7 @@ impl Platform {
             _redis: redis,
             _kafka: kafka,
             _stripe: stripe,
+            _objects: objects,
             _folder: folder,
         };
         for (name, port) in [
@@ -224,6 +229,17 @@ impl Platform {
 
 fn pod_command(plan: &Plan, name: &str, settings: &[(&str, String)]) -> Command {
     let mut command = Command::new(plan.binaries.join(name));
+    if name == "core-pod" {
+        // as it is deployed: no demo accounts, no mailbox for development
+        command.envs([
+            ("APP_ENV", "production"),
+            ("BIND_ADDRESS", "127.0.0.1"),
+            ("CORS_ORIGIN", "https://app.example.com"),
+            ("CLIENT_URL", "https://app.example.com"),
+            ("TRUSTED_PROXIES", "127.0.0.1"),
+            ("DATA_ENCRYPTION_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ]);
+    }
     command
         .envs(settings.iter().map(|(name, value)| (*name, value)))
         .kill_on_drop(true)

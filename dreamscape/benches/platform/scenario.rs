@@ -14,6 +14,8 @@ use super::{
 };
 
 const PASSWORD: &str = "Dream-scape-1!";
+/// Enough that nobody signs in more often than sessions are kept of an account.
+const TRAVELLERS: usize = 128;
 const SEARCH: &str =
     "/api/v1/flights/search?originLocationCode=PAR&destinationLocationCode=TYO&adults=1&departureDate=";
 
@@ -176,7 +178,7 @@ end
 pub async fn sign_ins(platform: &Platform, plan: &Plan, name: &'static str) -> anyhow::Result<Figure> {
     let http = reqwest::Client::new();
     let mut emails = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..TRAVELLERS {
         let email = format!("signin.{}@example.com", shared::Sources::system().uuid_v4());
         let body = json!({ "email": email, "password": PASSWORD, "firstName": "Bench" });
         let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));

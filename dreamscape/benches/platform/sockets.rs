@@ -81,10 +81,16 @@ async fn open(address: &str, token: &str) -> anyhow::Result<WebSocketStream<TcpS
     Ok(socket)
 }
 
+/// Waits for a packet that starts so; a ping may come first, as for any client.
 async fn expect(socket: &mut WebSocketStream<TcpStream>, start: &str) -> anyhow::Result<()> {
-    let heard = socket.next().await.context("closed")??;
-    ensure!(heard.to_text()?.starts_with(start), "heard {heard}");
-    Ok(())
+    loop {
+        let heard = socket.next().await.context("closed")??;
+        match heard.to_text()? {
+            "2" => socket.send(Message::text("3")).await?,
+            text if text.starts_with(start) => return Ok(()),
+            text => anyhow::bail!("heard {text}"),
+        }
+    }
 }
 
 /// Ends when the connection does.

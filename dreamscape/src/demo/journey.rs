@@ -44,7 +44,8 @@ async fn sign_up(traveller: &mut Traveller) -> anyhow::Result<()> {
     traveller
         .post("/api/v1/auth/register", body, StatusCode::CREATED)
         .await?;
-    traveller.note("sign up", "account created", started);
+    // said so that the walk can be gone on with by hand; the account was made for it
+    traveller.note("sign up", format!("{email}, password {password}"), started);
 
     let started = Instant::now();
     let body = json!({ "email": email, "password": password });

@@ -15,4 +15,5 @@ mod documents;
 mod hang_ups;
 mod journey;
 mod kafka;
+mod privacy;
 mod process;

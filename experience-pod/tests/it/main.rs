@@ -9,9 +9,16 @@
 
 use std::net::SocketAddr;
 
+use axum::{Json, Router, routing::get as get_route};
 use experience_pod::{Config, ExperiencePod};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
+    Sources,
+    auth::{
+        Role,
+        keys::KeySet,
+        tokens::{Grant, Signer, TokenPolicy},
+    },
     config::Reader,
     lifecycle::{Shutdown, Tasks},
     pod::{Listeners, Pod as _},
@@ -24,6 +31,11 @@ async fn start() -> (SocketAddr, Shutdown) {
         .unwrap()
         .local_addr()
         .unwrap();
+    before(nobody).await
+}
+
+/// A pod in front of services that are all at this address.
+async fn before(nobody: SocketAddr) -> (SocketAddr, Shutdown) {
     let services = ["AUTH", "USER", "VOYAGE", "PAYMENT", "AI"];
     let settings = services.map(|service| (format!("{service}_SERVICE_URL"), format!("http://{nobody}")));
     let config = Config::read(&mut Reader::from_pairs(settings));
@@ -88,6 +100,49 @@ async fn a_service_that_is_away_is_503_and_an_unknown_path_is_404() {
         assert_eq!((status, body["code"].as_str()), (404, Some("NOT_FOUND")), "{path}");
         assert_eq!(body["success"], false);
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_obviously_no_good_reaches_no_service() {
+    let sources = Sources::system();
+    let keys = KeySet::generate(&sources).unwrap();
+    let jwks = serde_json::to_value(keys.jwks()).unwrap();
+    let services = Router::new()
+        .route("/.well-known/jwks.json", get_route(async move || Json(jwks)))
+        .fallback(async || Json(json!({ "reached": true })));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, services).await.unwrap() });
+    let (address, _shutdown) = before(service).await;
+
+    let grant = |session| Grant {
+        user: sources.id(),
+        email: "ada@example.com".to_owned(),
+        role: Role::User,
+        session,
+        amr: Vec::new(),
+        auth_time: None,
+    };
+    let sign = |keys: KeySet| {
+        let signer = Signer::new(keys, TokenPolicy::default(), sources.clone());
+        signer.access(&grant(sources.id())).unwrap()
+    };
+    let good = sign(keys);
+    let foreign = sign(KeySet::generate(&sources).unwrap());
+    let ask = async |path: &str, token: &str| {
+        let request = reqwest::Client::new().get(format!("http://{address}{path}"));
+        let response = request.bearer_auth(token).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    for bad in ["nonsense", &foreign] {
+        let (status, body) = ask("/api/v1/bookings", bad).await;
+        assert_eq!((status, body["code"].as_str()), (401, Some("INVALID_TOKEN")), "{body}");
+        // where a stranger is welcome the service decides
+        let (status, body) = ask("/api/v1/flights/search", bad).await;
+        assert_eq!((status, &body["reached"]), (200, &json!(true)));
+    }
+    let (status, body) = ask("/api/v1/bookings", &good).await;
+    assert_eq!((status, &body["reached"]), (200, &json!(true)), "{body}");
 }
 
 #[tokio::test]

@@ -91,19 +91,17 @@ impl TokenPolicy {
     }
 }
 
-/// What a pod other than the core pod needs in order to know its callers.
+/// Where a pod other than the core pod finds the public keys, and what it asks of a token.
 #[derive(Debug, Clone)]
-pub struct RemoteIdentityConfig {
+pub struct PublishedKeysConfig {
     policy: TokenPolicy,
     jwks_url: String,
     auth_url: String,
-    client_id: String,
-    client_secret: Option<SecretString>,
 }
 
-impl RemoteIdentityConfig {
-    /// Reads the settings; `client_id` is the pod's own name, the default of `SERVICE_CLIENT_ID`.
-    pub fn read(reader: &mut Reader, client_id: &'static str) -> Self {
+impl PublishedKeysConfig {
+    /// Reads `AUTH_SERVICE_URL`, `JWKS_URL` and what [`TokenPolicy::read`] reads.
+    pub fn read(reader: &mut Reader) -> Self {
         let policy = TokenPolicy::read(reader);
         let auth_url: String = reader.or(
             "AUTH_SERVICE_URL",
@@ -112,6 +110,33 @@ impl RemoteIdentityConfig {
         );
         let default_jwks = format!("{}/.well-known/jwks.json", auth_url.trim_end_matches('/'));
         let jwks_url = reader.or("JWKS_URL", default_jwks, "where the core pod publishes its public keys");
+        Self {
+            policy,
+            jwks_url,
+            auth_url,
+        }
+    }
+
+    /// Checks tokens; the cache's [`JwksCache::keep_fresh`] must run as a task of the pod.
+    pub fn verifier(&self, http: &reqwest::Client, sources: Sources) -> (Verifier, JwksCache) {
+        let jwks = JwksCache::new(self.jwks_url.clone(), http.clone());
+        let verifier = Verifier::published(jwks.clone(), self.policy.clone(), sources);
+        (verifier, jwks)
+    }
+}
+
+/// What a pod other than the core pod needs in order to know its callers.
+#[derive(Debug, Clone)]
+pub struct RemoteIdentityConfig {
+    published: PublishedKeysConfig,
+    client_id: String,
+    client_secret: Option<SecretString>,
+}
+
+impl RemoteIdentityConfig {
+    /// Reads the settings; `client_id` is the pod's own name, the default of `SERVICE_CLIENT_ID`.
+    pub fn read(reader: &mut Reader, client_id: &'static str) -> Self {
+        let published = PublishedKeysConfig::read(reader);
         let client_id = reader.or(
             "SERVICE_CLIENT_ID",
             client_id.to_owned(),
@@ -125,9 +150,7 @@ impl RemoteIdentityConfig {
                 .or_else(|| Some(DEVELOPMENT_CLIENT_SECRET.into()))
         };
         Self {
-            policy,
-            jwks_url,
-            auth_url,
+            published,
             client_id,
             client_secret,
         }
@@ -135,15 +158,15 @@ impl RemoteIdentityConfig {
 
     /// The authenticator and what keeps it going. `origins` is the allow-list of the CORS policy.
     pub fn build(&self, http: &reqwest::Client, redis: Redis, origins: &[String], sources: Sources) -> RemoteIdentity {
-        let jwks = JwksCache::new(self.jwks_url.clone(), http.clone());
-        let verifier = Verifier::published(jwks.clone(), self.policy.clone(), sources);
+        let (verifier, jwks) = self.published.verifier(http, sources);
+        let auth_url = &self.published.auth_url;
         let tokens = ServiceTokens::new(
             http.clone(),
-            &self.auth_url,
+            auth_url,
             self.client_id.clone(),
             self.client_secret.clone(),
         );
-        let source = RemoteSessions::new(http.clone(), &self.auth_url, tokens.clone());
+        let source = RemoteSessions::new(http.clone(), auth_url, tokens.clone());
         let sessions = Sessions::new(Arc::new(source)).sharing(redis);
         let authenticator = PlatformAuthenticator::new(verifier, sessions, origins).into_state();
         RemoteIdentity {

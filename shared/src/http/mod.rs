@@ -11,7 +11,8 @@ pub mod server;
 
 use std::future::Future;
 
-use futures_util::future::Either;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, future::Either};
 
 pub use client_address::ClientAddress;
 pub use extract::{Body, Path, Query, QueryMap};
@@ -37,8 +38,48 @@ pub fn in_request_scope<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// A body of bytes as they come. Whoever compresses it asks once more after its end, which a stream may answer by a panic;
+/// this one may be asked any number of times.
+#[expect(clippy::disallowed_methods, reason = "this is the safe way to it")]
+pub fn streamed<S, B, E>(stream: S) -> axum::body::Body
+where
+    S: Stream<Item = Result<B, E>> + Send + 'static,
+    B: Into<Bytes> + 'static,
+    E: Into<axum::BoxError> + 'static,
+{
+    axum::body::Body::from_stream(stream.fuse())
+}
+
 /// The time stamp of error bodies and envelopes that have no clock at hand, ISO-8601 with milliseconds.
 pub fn response_timestamp() -> String {
     use crate::sources::{Clock as _, SystemClock, iso_millis};
     iso_millis(SystemClock.now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::{Router, routing::get};
+    use futures_util::stream;
+    use tower::ServiceExt as _;
+    use tower_http::compression::CompressionLayer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_streamed_body_survives_its_compression() {
+        let answer = async || {
+            streamed(stream::unfold(0_u8, async |turn| {
+                (turn < 4).then(|| (Ok::<_, Infallible>(vec![b'a'; 1_000]), turn + 1))
+            }))
+        };
+        let app = Router::new().route("/", get(answer)).layer(CompressionLayer::new());
+        for encoding in ["gzip", "br", "identity"] {
+            let request = http::Request::get("/").header("accept-encoding", encoding);
+            let response = app.clone().oneshot(request.body(axum::body::Body::empty()).unwrap());
+            let body = axum::body::to_bytes(response.await.unwrap().into_body(), 10_000).await;
+            assert!(!body.unwrap().is_empty(), "{encoding}");
+        }
+    }
 }

@@ -317,6 +317,7 @@ pub struct ConfirmReply {
 /// A booking after a confirmation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BookingConfirmed)]
 pub struct Confirmed {
     /// The row.
     pub id: BookingId,

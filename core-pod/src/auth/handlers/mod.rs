@@ -128,6 +128,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The envelope of auth.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AuthAnswer)]
 pub struct Answer<T> {
     /// Always true.
     success: bool,

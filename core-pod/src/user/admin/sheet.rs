@@ -7,14 +7,14 @@
 
 use std::{borrow::Cow, io};
 
-use axum::{
-    body::{Body, Bytes},
-    response::Response,
-};
+use axum::{body::Bytes, response::Response};
 use csv::{QuoteStyle, Terminator, Writer, WriterBuilder};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, header};
-use shared::{ApiError, http::in_request_scope};
+use shared::{
+    ApiError,
+    http::{in_request_scope, streamed},
+};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -85,9 +85,7 @@ impl Sheet {
             let next: Message = receiver.recv().await?;
             Some((next.map_err(io::Error::other), receiver))
         });
-        // whoever compresses a body asks once more after its end
-        let body = stream::iter([Ok(first)]).chain(rest).fuse();
-        let mut response = Response::new(Body::from_stream(body));
+        let mut response = Response::new(streamed(stream::iter([Ok(first)]).chain(rest)));
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

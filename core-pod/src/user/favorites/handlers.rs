@@ -30,6 +30,7 @@ use crate::user::{
 
 /// The envelope of a favourite.
 #[derive(Serialize, ToSchema)]
+#[schema(as = FavoriteAnswer)]
 pub struct Answer<T> {
     /// Always true.
     success: bool,
@@ -90,6 +91,7 @@ pub struct FavoritePage {
 /// Where the page stands.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = FavoritePagination)]
 pub struct Pagination {
     total: i64,
     limit: i64,
@@ -410,6 +412,7 @@ pub async fn update(
 
 /// That it is gone.
 #[derive(Serialize, ToSchema)]
+#[schema(as = FavoriteRemoved)]
 pub struct Removed {
     /// Always true.
     success: bool,

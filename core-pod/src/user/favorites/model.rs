@@ -28,6 +28,7 @@ shared::typed_id! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "text", rename_all = "UPPERCASE")]
+#[schema(as = FavoriteType)]
 pub enum EntityType {
     /// A flight.
     Flight,
@@ -297,6 +298,7 @@ pub struct Favorite {
 
 /// Whose it is.
 #[derive(Clone, Serialize, ToSchema)]
+#[schema(as = FavoriteOwner)]
 pub struct Owner {
     pub id: UserId,
     pub email: String,

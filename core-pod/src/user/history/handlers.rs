@@ -27,6 +27,7 @@ use crate::user::{
 
 /// The envelope of the history.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HistoryAnswer)]
 pub struct Answer<T> {
     /// Always true.
     success: bool,

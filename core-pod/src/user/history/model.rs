@@ -81,6 +81,7 @@ impl ActionType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
+#[schema(as = HistoryEntity)]
 pub enum EntityType {
     /// A booking.
     Booking,
@@ -260,6 +261,7 @@ impl Page {
 /// Where a page stands.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = HistoryPagination)]
 pub struct Pagination {
     page: i64,
     limit: i64,

@@ -53,6 +53,7 @@ pub struct NotificationPage {
 /// Where the page stands.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NotificationPagination)]
 struct Pagination {
     total: i64,
     page: i64,
@@ -112,6 +113,7 @@ pub async fn unread_count(caller: AuthUser, State(state): State<UserState>) -> R
 
 /// How many were marked.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotificationUpdated)]
 pub struct Updated {
     updated: u64,
 }

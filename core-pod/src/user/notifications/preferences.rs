@@ -11,6 +11,7 @@ use super::model::Kind;
 /// The channels of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NotificationChannels)]
 pub struct Channels {
     /// In the notification centre and on open sockets.
     pub in_app: bool,
@@ -33,6 +34,7 @@ impl Channels {
 
 /// The seven keys. Security, system, price and trip notifications cannot be switched off and have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = NotificationPreferences)]
 pub struct Preferences {
     pub booking_confirmed: Channels,
     pub booking_cancelled: Channels,

@@ -56,6 +56,7 @@ struct Flags {
 /// The whole row, with what the client reads beside it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = OnboardingProfile)]
 pub struct Profile {
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,

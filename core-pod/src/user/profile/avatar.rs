@@ -64,6 +64,7 @@ pub struct UploadedFile {
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
+#[schema(as = AvatarRemoved)]
 pub struct Removed {
     /// Always true.
     success: bool,
@@ -85,7 +86,7 @@ pub struct UploadForm {
     post, path = "/api/v1/users/profile/avatar", tag = "users",
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "The URL of the picture", body = String),
+        (status = 200, description = "The URL of the picture", body = String, content_type = "application/json"),
         (status = 400, description = "No picture, not a picture, or too large"),
         (status = 401, description = "Not signed in"),
         (status = 503, description = "Object storage is away"),

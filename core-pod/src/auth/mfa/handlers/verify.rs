@@ -19,6 +19,7 @@ use crate::auth::{
 
 /// The ticket of the sign-in and one second factor.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = SecondFactorBody)]
 pub struct VerifyBody {
     #[serde(default)]
     #[schema(value_type = String)]

@@ -36,6 +36,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
 
 /// The envelope of recovery.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RecoveryTold)]
 pub struct Told {
     /// Always true.
     success: bool,

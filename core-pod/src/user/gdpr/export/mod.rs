@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::body::Body;
 use chrono::TimeDelta;
-use shared::{lifecycle::Shutdown, objects::Kind};
+use shared::{http::streamed, lifecycle::Shutdown, objects::Kind};
 
 use super::{
     model::RequestId,
@@ -144,7 +144,7 @@ pub async fn download(state: &UserState, id: RequestId, key: &str) -> Result<Opt
         return Ok(None);
     };
     let plain = archive::open(state.cipher.clone(), id, object.body);
-    Ok(Some(Body::from_stream(plain)))
+    Ok(Some(streamed(plain)))
 }
 
 #[cfg(test)]

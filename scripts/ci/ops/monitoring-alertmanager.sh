@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Alertmanager's configuration, its routes, and what it really sends. Prints one line per check: status, validator, requirements, text.
+# Usage: scripts/ci/ops/monitoring-alertmanager.sh
+set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;; esac
+exec python3 "$(dirname "$0")/monitoring/alertmanager.py"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Grafana's data sources and dashboards. Prints one line per check: status, validator, requirements, text.
+# Usage: scripts/ci/ops/monitoring-dashboards.sh
+set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,3s/^# //p' "$0"; exit 0 ;; esac
+exec python3 "$(dirname "$0")/monitoring/dashboards.py"

@@ -1,0 +1,13 @@
+#!/bin/bash
+# V8: the scripts of production and of the pods against a fake docker.
+# Usage: scripts/ci/ops/stack-scripts.sh
+set -euo pipefail
+[ "${1:-}" != --help ] || { echo "Usage: scripts/ci/ops/stack-scripts.sh"; exit 0; }
+# shellcheck source=scripts/ci/ops/lib/common.sh
+. "$(dirname "$0")/lib/common.sh"
+if ! python3 -c 'import yaml' 2>/dev/null; then
+    skip V8 R-063,R-064,R-138 "the scripts against a fake docker (Python has no yaml: python3-yaml)"
+    finish
+fi
+python3 "$ops_root/scripts/ci/ops/lib/test_scripts.py" || ops_failed=1
+finish
