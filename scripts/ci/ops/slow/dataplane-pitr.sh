@@ -138,8 +138,9 @@ check V11 R-133 "all are there" equal 303 "$(rows_of "$scratch/spool/both")"
 
 # -- A primary that was taken back to an earlier moment does not have the log from where the service stopped
 stop_node "$a"
-rm -rf "$scratch/$a/data"
-as_account cp -a "$scratch/spool/between" "$scratch/$a/data"
+rm -rf "${scratch:?}/$a/data"
+to_folder "$between" "$scratch/spool/back" >/dev/null 2>&1 # made now, so it gets a timeline that nobody has
+as_account cp -a "$scratch/spool/back" "$scratch/$a/data"
 bases() { backup list 2>/dev/null | grep -c -- -database; }
 before=$(bases || true)
 start_node "$a" primary-entrypoint.sh
