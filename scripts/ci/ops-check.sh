@@ -18,6 +18,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 cd "$(dirname "$0")/../.."
+# in memory where there is room: the checks make and drop many databases
+room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -1)
+[ "${room:-0}" -lt 4000000 ] || export TMPDIR=/dev/shm
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 : >"$work/lines"
