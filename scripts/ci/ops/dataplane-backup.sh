@@ -101,6 +101,19 @@ empty_database
 check V11 R-134 "an empty database needs no --force" restore --yes
 check V11 R-134 "and has the same rows" equal "$before" "$(sums)"
 
+# -- Large files go in parts, odd names survive, and a body that is not what was stored is noticed
+parts() {
+    head -c 11000001 /dev/urandom >"$scratch/large"
+    S3_PART_BYTES=5300000 "$root/docker/backup/s3.py" put "$scratch/large" "odd/a b+c%20=é&?.bin" || return 1
+    "$root/docker/backup/s3.py" get "odd/a b+c%20=é&?.bin" "$scratch/large.back" || return 1
+    cmp "$scratch/large" "$scratch/large.back" || return 1
+    boto "assert s3.head_object(Bucket='dreamscape-backups', Key='odd/a b+c%20=é&?.bin')['ETag'].strip('\"').endswith('-3')
+s3.put_object(Bucket='dreamscape-backups', Key='odd/bad', Body=b'other', Metadata={'sha256': '0' * 64})" || return 1
+    refused_with "is damaged" "$root/docker/backup/s3.py" get odd/bad "$scratch/bad" || return 1
+    [ ! -e "$scratch/bad" ] && "$root/docker/backup/s3.py" delete "odd/a b+c%20=é&?.bin" odd/bad && equal "" "$("$root/docker/backup/s3.py" list odd/)"
+}
+check V11 R-133 "large files go in parts, odd names survive, damage is noticed" parts
+
 # -- Objects
 boto "s3.delete_object(Bucket='dreamscape-user-uploads', Key='avatars/ada lovelace é.png')" \
     "s3.put_object(Bucket='dreamscape-vr-assets', Key='tiles/1.jpg', Body=b'newer')"
