@@ -25,24 +25,41 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 : >"$work/lines"
 
-scripts/ci/ops/lib/tools.sh
-for script in scripts/ci/ops/*.sh; do
+# One executable: its own lines, what it said besides, and how long it took.
+check() {
+    local script=$1 name started=$SECONDS code=0
     name=$(basename "$script" .sh)
-    [ -x "$script" ] || continue
-    [[ $name == *"$only"* ]] || continue
-    started=$SECONDS code=0
-    timeout --kill-after=10 "${OPS_TIMEOUT:-900}" "$script" >"$work/out" 2>"$work/err" </dev/null || code=$?
-    printf -- '-- %s, %d s\n' "$name" $((SECONDS - started))
-    grep -P '^(PASS|FAIL|SKIP)\t[^\t]+\t[^\t]+\t' "$work/out" >"$work/own" || true
-    if [ "$code" -ne 0 ] && ! grep -q '^FAIL' "$work/own"; then
+    timeout --kill-after=10 "${OPS_TIMEOUT:-900}" "$script" >"$work/$name.out" 2>"$work/$name.err" </dev/null || code=$?
+    echo $((SECONDS - started)) >"$work/$name.seconds"
+    grep -P '^(PASS|FAIL|SKIP)\t[^\t]+\t[^\t]+\t' "$work/$name.out" >"$work/$name.own" || true
+    if [ "$code" -ne 0 ] && ! grep -q '^FAIL' "$work/$name.own"; then
         printf 'FAIL\t-\t-\t%s ended with %d: %s\n' "$name" "$code" \
-            "$(tail -n 3 "$work/err" | tr '\t\n' '  ' | cut -c1-400)" >>"$work/own"
-    elif [ ! -s "$work/own" ]; then
-        printf 'FAIL\t-\t-\t%s checked nothing\n' "$name" >>"$work/own"
+            "$(tail -n 3 "$work/$name.err" | tr '\t\n' '  ' | cut -c1-400)" >>"$work/$name.own"
+    elif [ ! -s "$work/$name.own" ]; then
+        printf 'FAIL\t-\t-\t%s checked nothing\n' "$name" >>"$work/$name.own"
     fi
-    grep -q '^FAIL' "$work/own" && sed 's/^/    /' "$work/err" | tail -n 40 >&2
-    awk -F'\t' '{ printf "%-4s %-4s %s%s\n", $1, $2, $4, ($3 == "-" ? "" : " [" $3 "]") }' "$work/own"
-    awk -F'\t' -v OFS='\t' -v file="$script" '{ print $1, $2, $3, $4, file }' "$work/own" >>"$work/lines"
+}
+export -f check
+export work
+
+scripts/ci/ops/lib/tools.sh
+scripts=()
+for script in scripts/ci/ops/*.sh; do
+    if [ -x "$script" ] && [[ $(basename "$script") == *"$only"* ]]; then scripts+=("$script"); fi
+done
+[ ${#scripts[@]} -gt 0 ] || { echo "no check is called like $only" >&2; exit 2; }
+# the longest first, several at a time: most of them wait for servers
+order() { case $1 in *stack-scripts*) echo 0 ;; *dataplane*) echo 1 ;; *prometheus*) echo 2 ;; *) echo 3 ;; esac }
+sorted=$(for script in "${scripts[@]}"; do printf '%s %s\n' "$(order "$script")" "$script"; done | sort -s -k1,1 | cut -d' ' -f2)
+# shellcheck disable=SC2016 # the inner bash expands it
+xargs -P "${OPS_JOBS:-3}" -I{} bash -c 'check "$1"' check {} <<<"$sorted"
+
+for script in "${scripts[@]}"; do
+    name=$(basename "$script" .sh)
+    printf -- '-- %s, %s s\n' "$name" "$(cat "$work/$name.seconds")"
+    if grep -q '^FAIL' "$work/$name.own"; then sed 's/^/    /' "$work/$name.err" | tail -n 40 >&2; fi
+    awk -F'\t' '{ printf "%-4s %-4s %s%s\n", $1, $2, $4, ($3 == "-" ? "" : " [" $3 "]") }' "$work/$name.own"
+    awk -F'\t' -v OFS='\t' -v file="$script" '{ print $1, $2, $3, $4, file }' "$work/$name.own" >>"$work/lines"
 done
 
 [ -z "$results" ] || cp "$work/lines" "$results"

@@ -207,17 +207,19 @@ pub async fn observed<T>(operation: &'static str, work: impl Future<Output = T>)
 }
 
 /// Whether trying again may help: the pool is exhausted or closed, the connection is lost, the server is starting,
-/// stopping or out of connections, or two transactions met.
+/// stopping or out of connections, is a standby that is not yet promoted, or two transactions met.
 pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // 08 connection, 53 resources, 57P operator intervention, 40001/40P01 serialisation and deadlock
+            // 08 connection, 53 resources, 57P operator intervention, 40001/40P01 serialisation and deadlock, 25006 a server
+            // that takes no writes
             code.starts_with("08")
                 || code.starts_with("53")
                 || code.starts_with("57P")
                 || code == "40001"
                 || code == "40P01"
+                || code == "25006"
         }),
         _ => false,
     }

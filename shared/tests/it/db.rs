@@ -206,6 +206,18 @@ async fn without_a_server_requests_get_503_and_are_served_soon_after_its_return(
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_standby_that_is_not_yet_promoted_is_a_passing_fault(pool: PgPool) {
+    let mut tx = pool.acquire().await.unwrap();
+    for sql in ["create table shelf (id int)", "begin read only"] {
+        sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+    }
+    let refused = sqlx::raw_sql("insert into shelf values (1)").execute(&mut *tx).await;
+    let error = refused.unwrap_err();
+    assert!(shared::db::is_transient(&error), "{error}");
+    assert_eq!(shared::ApiError::from(error).status(), 503);
+}
+
+#[sqlx::test(migrations = false)]
 async fn transactions_that_deadlock_are_both_done(pool: PgPool) {
     sqlx::raw_sql("create table pair (id int primary key, n int not null); insert into pair values (1, 0), (2, 0)")
         .execute(&pool)
