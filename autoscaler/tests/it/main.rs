@@ -1,0 +1,8 @@
+//! The autoscaler against a real Prometheus and an engine: a stand-in that speaks the engine's API, and a real one where
+//! it may be started. What cannot be run here says so with a line that starts with SKIP.
+
+mod engine;
+mod prometheus;
+mod real_engine;
+mod scaling;
+mod support;
