@@ -157,9 +157,21 @@ pub fn decide(policy: &Policy, limits: Limits, seen: &Seen, memory: Memory, now:
     let rules = seen
         .readings
         .iter()
-        .filter_map(|reading| Some((reading.rule.name.clone(), wants(&reading.rule, reading.load.filter(|load| load.is_finite())?, seen.desired))))
+        .filter_map(|reading| {
+            Some((
+                reading.rule.name.clone(),
+                wants(
+                    &reading.rule,
+                    reading.load.filter(|load| load.is_finite())?,
+                    seen.desired,
+                ),
+            ))
+        })
         .collect::<Vec<_>>();
-    let missing = seen.readings.iter().find(|reading| reading.load.is_none_or(|load| !load.is_finite()));
+    let missing = seen
+        .readings
+        .iter()
+        .find(|reading| reading.load.is_none_or(|load| !load.is_finite()));
     let wanted = match missing {
         None => rules.iter().map(|(_, wants)| *wants).max(),
         Some(_) => None,
@@ -201,7 +213,11 @@ pub fn decide(policy: &Policy, limits: Limits, seen: &Seen, memory: Memory, now:
 /// So many replicas carry this load.
 fn wants(rule: &Rule, load: f64, desired: u32) -> u32 {
     let wants = (load / rule.per_replica).ceil().clamp(0.0, f64::from(u32::MAX));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits just above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to what fits just above"
+    )]
     let wants = wants as u32;
     if rule.only_above && load <= f64::from(desired) * rule.per_replica {
         wants.min(desired)
@@ -233,14 +249,22 @@ fn up(policy: &Policy, limits: Limits, seen: &Seen, memory: Memory, now: u64, ta
         return stay(Reason::Held { by: by.clone() });
     }
     let share = (f64::from(seen.desired) * policy.scale_up.step_ratio).floor();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32, from 0 to 1")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a u32, from 0 to 1"
+    )]
     let step = policy.scale_up.step.max(share as u32);
     let step = step.min(seen.room.unwrap_or(u32::MAX));
     let to = target.min(seen.desired.saturating_add(step));
     if to <= seen.desired {
         return stay(Reason::NoRoom);
     }
-    let reason = if seen.desired < limits.min { Reason::BelowMin } else { Reason::Load };
+    let reason = if seen.desired < limits.min {
+        Reason::BelowMin
+    } else {
+        Reason::Load
+    };
     (Action::Up, to, reason)
 }
 
@@ -252,7 +276,9 @@ fn fewer(policy: &Policy, limits: Limits, seen: &Seen, target: u32) -> Option<u3
     }
     let usable = f64::from(to) * (1.0 - policy.scale_down.keep_free);
     let agreed = seen.readings.iter().all(|reading| {
-        reading.load.is_some_and(|load| load <= usable * reading.rule.per_replica)
+        reading
+            .load
+            .is_some_and(|load| load <= usable * reading.rule.per_replica)
     });
     // above its cap it goes down whatever the load
     (agreed || to >= limits.max).then_some(to)
@@ -273,7 +299,11 @@ fn down(
     if let Some(seconds) = cooling(memory, policy.scale_down.cooldown_seconds, now) {
         return (Action::None, desired, Reason::CoolingDown { seconds });
     }
-    let reason = if desired > limits.max { Reason::AboveMax } else { Reason::Calm };
+    let reason = if desired > limits.max {
+        Reason::AboveMax
+    } else {
+        Reason::Calm
+    };
     (Action::Down, to, reason)
 }
 
@@ -349,18 +379,41 @@ mod tests {
 
     #[test]
     fn steps_and_caps_bound_it() {
-        assert_eq!(fresh("core-pod", 3, &[Some(90_000.0), Some(0.0)]), (Action::Up, 5, Reason::Load));
-        assert_eq!(fresh("business-pod", 8, &[Some(0.0), Some(9e9)]), (Action::Up, 12, Reason::Load));
-        assert_eq!(fresh("core-pod", 7, &[Some(90_000.0), Some(0.0)]), (Action::Up, 8, Reason::Load));
-        assert_eq!(fresh("core-pod", 8, &[Some(90_000.0), Some(0.0)]), (Action::None, 8, Reason::AtMax));
-        assert_eq!(fresh("core-pod", 1, &[Some(0.0), Some(0.0)]), (Action::Up, 3, Reason::BelowMin));
+        assert_eq!(
+            fresh("core-pod", 3, &[Some(90_000.0), Some(0.0)]),
+            (Action::Up, 5, Reason::Load)
+        );
+        assert_eq!(
+            fresh("business-pod", 8, &[Some(0.0), Some(9e9)]),
+            (Action::Up, 12, Reason::Load)
+        );
+        assert_eq!(
+            fresh("core-pod", 7, &[Some(90_000.0), Some(0.0)]),
+            (Action::Up, 8, Reason::Load)
+        );
+        assert_eq!(
+            fresh("core-pod", 8, &[Some(90_000.0), Some(0.0)]),
+            (Action::None, 8, Reason::AtMax)
+        );
+        assert_eq!(
+            fresh("core-pod", 1, &[Some(0.0), Some(0.0)]),
+            (Action::Up, 3, Reason::BelowMin)
+        );
         let over = seen("core-pod", 10, &[Some(90_000.0), Some(0.0)]);
-        assert_eq!(decided("core-pod", &over, CALM, 2_000), (Action::Down, 9, Reason::AboveMax));
+        assert_eq!(
+            decided("core-pod", &over, CALM, 2_000),
+            (Action::Down, 9, Reason::AboveMax)
+        );
     }
 
     #[test]
     fn unknown_means_no_change() {
-        for loads in [[None, Some(0.0)], [Some(9_000.0), None], [Some(f64::NAN), Some(0.0)], [None, None]] {
+        for loads in [
+            [None, Some(0.0)],
+            [Some(9_000.0), None],
+            [Some(f64::NAN), Some(0.0)],
+            [None, None],
+        ] {
             let (action, to, reason) = decided("core-pod", &seen("core-pod", 5, &loads), CALM, 9_000);
             assert_eq!((action, to), (Action::None, 5));
             assert!(matches!(reason, Reason::NoData { .. }), "{reason}");
@@ -372,14 +425,48 @@ mod tests {
         let busy = || seen("core-pod", 5, &[Some(90_000.0), Some(0.0)]);
         let now = |seen: Seen| decided("core-pod", &seen, Memory::default(), 9_000);
         let stay = |reason| (Action::None, 5, reason);
-        assert_eq!(now(Seen { updating: true, ..busy() }), stay(Reason::Updating));
-        assert_eq!(now(Seen { running: 4, ..busy() }), stay(Reason::Starting));
-        assert_eq!(now(Seen { opted_out: true, ..busy() }), stay(Reason::OptedOut));
-        assert_eq!(now(Seen { held: Some("db".into()), ..busy() }), stay(Reason::Held { by: "db".into() }));
-        assert_eq!(now(Seen { room: Some(0), ..busy() }), stay(Reason::NoRoom));
-        assert_eq!(now(Seen { room: Some(1), ..busy() }), (Action::Up, 6, Reason::Load));
         assert_eq!(
-            now(Seen { desired: 0, running: 0, ..busy() }),
+            now(Seen {
+                updating: true,
+                ..busy()
+            }),
+            stay(Reason::Updating)
+        );
+        assert_eq!(now(Seen { running: 4, ..busy() }), stay(Reason::Starting));
+        assert_eq!(
+            now(Seen {
+                opted_out: true,
+                ..busy()
+            }),
+            stay(Reason::OptedOut)
+        );
+        assert_eq!(
+            now(Seen {
+                held: Some("db".into()),
+                ..busy()
+            }),
+            stay(Reason::Held { by: "db".into() })
+        );
+        assert_eq!(
+            now(Seen {
+                room: Some(0),
+                ..busy()
+            }),
+            stay(Reason::NoRoom)
+        );
+        assert_eq!(
+            now(Seen {
+                room: Some(1),
+                ..busy()
+            }),
+            (Action::Up, 6, Reason::Load)
+        );
+        assert_eq!(
+            now(Seen {
+                desired: 0,
+                running: 0,
+                ..busy()
+            }),
             (Action::None, 0, Reason::Stopped)
         );
     }

@@ -224,7 +224,11 @@ impl Engine {
 
     /// All services of the stack.
     pub async fn services(&self) -> Result<Vec<Service>, EngineError> {
-        let path = filtered("/services?status=true&", "label", &format!("{STACK_LABEL}={}", self.stack));
+        let path = filtered(
+            "/services?status=true&",
+            "label",
+            &format!("{STACK_LABEL}={}", self.stack),
+        );
         let raw: Vec<RawService> = self.get(&path).await?;
         Ok(raw.into_iter().filter_map(|raw| self.service(raw)).collect())
     }
@@ -236,7 +240,9 @@ impl Engine {
             return None;
         }
         let replicated = raw.spec.mode.and_then(|mode| mode.replicated);
-        let (running, tasks) = raw.service_status.map_or((0, 0), |s| (s.running_tasks, s.desired_tasks));
+        let (running, tasks) = raw
+            .service_status
+            .map_or((0, 0), |s| (s.running_tasks, s.desired_tasks));
         Some(Service {
             id: raw.id,
             name: raw.spec.name.strip_prefix(&format!("{}_", self.stack))?.to_owned(),
@@ -311,7 +317,11 @@ impl Engine {
         loop {
             match self.scale_once(service, from, to).await {
                 Err(error) if error.out_of_sequence() && attempt < ATTEMPTS => {
-                    tracing::info!(service = service.name, attempt, "the service changed meanwhile, reading it again");
+                    tracing::info!(
+                        service = service.name,
+                        attempt,
+                        "the service changed meanwhile, reading it again"
+                    );
                     tokio::time::sleep(Duration::from_millis(100) * attempt).await;
                     attempt += 1;
                 }
@@ -322,12 +332,19 @@ impl Engine {
 
     async fn scale_once(&self, service: &Service, from: u32, to: u32) -> Result<(), EngineError> {
         let full: Value = self.get(&format!("/services/{}", service.id)).await?;
-        let now = serde_json::from_value::<RawService>(full.clone()).map_err(|e| EngineError::Strange(e.to_string()))?;
-        let Some(now) = self.service(now).filter(|now| now.name == service.name && now.replicated) else {
+        let now =
+            serde_json::from_value::<RawService>(full.clone()).map_err(|e| EngineError::Strange(e.to_string()))?;
+        let Some(now) = self
+            .service(now)
+            .filter(|now| now.name == service.name && now.replicated)
+        else {
             return Err(EngineError::Overtaken("it is another service now".to_owned()));
         };
         if now.desired != from {
-            return Err(EngineError::Overtaken(format!("{} replicas instead of {from}", now.desired)));
+            return Err(EngineError::Overtaken(format!(
+                "{} replicas instead of {from}",
+                now.desired
+            )));
         }
         if now.updating {
             return Err(EngineError::Overtaken("an update began".to_owned()));
@@ -341,7 +358,10 @@ impl Engine {
             Some(replicated) => replicated.insert("Replicas".to_owned(), json!(to)),
             None => return Err(EngineError::Strange("no replicas".to_owned())),
         };
-        let path = format!("/services/{}/update?version={version}&registryAuthFrom=spec", service.id);
+        let path = format!(
+            "/services/{}/update?version={version}&registryAuthFrom=spec",
+            service.id
+        );
         self.call(Method::POST, &path, Some(&spec)).await.map(drop)
     }
 
@@ -380,8 +400,10 @@ impl Engine {
             if status.is_success() {
                 return Ok(body);
             }
-            let message = serde_json::from_slice::<Message>(&body)
-                .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |message| message.message);
+            let message = serde_json::from_slice::<Message>(&body).map_or_else(
+                |_| String::from_utf8_lossy(&body).into_owned(),
+                |message| message.message,
+            );
             Err(EngineError::Refused { status, message })
         };
         let driven = async {
@@ -412,7 +434,11 @@ fn seconds(text: &str) -> Option<i64> {
         return None;
     }
     // days from civil: years begin in March so that the leap day comes last
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 719_469;
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }

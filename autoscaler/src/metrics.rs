@@ -126,7 +126,10 @@ mod tests {
     fn every_name_is_in_the_list_of_the_monitoring() {
         let list = include_str!("../../monitoring/metrics/operations.txt");
         for (name, kind, _) in FAMILIES {
-            assert!(list.lines().any(|line| line.starts_with(&format!("{name}\t{kind}\t"))), "{name} {kind}");
+            assert!(
+                list.lines().any(|line| line.starts_with(&format!("{name}\t{kind}\t"))),
+                "{name} {kind}"
+            );
         }
     }
 }

@@ -192,10 +192,7 @@ impl Policy {
                 problems.push(text.to_owned());
             }
         };
-        demand(
-            (1..=3600).contains(&self.loop_seconds),
-            "loop_seconds: from 1 to 3600",
-        );
+        demand((1..=3600).contains(&self.loop_seconds), "loop_seconds: from 1 to 3600");
         demand(self.scale_up.step >= 1, "scale_up.step: at least 1");
         demand(
             (0.0..=1.0).contains(&self.scale_up.step_ratio),
@@ -207,7 +204,10 @@ impl Policy {
             "scale_down.keep_free: from 0 to below 0.5",
         );
         demand(!self.services.is_empty(), "services: none");
-        let limits = self.services.iter().map(|(name, service)| (name.as_str(), service.limits));
+        let limits = self
+            .services
+            .iter()
+            .map(|(name, service)| (name.as_str(), service.limits));
         if let Err(over) = self.budget(limits) {
             problems.push(over);
         }
@@ -249,7 +249,10 @@ fn read<T: DeserializeOwned>(value: Value, place: &str, problems: &mut Vec<Strin
 
 fn service(name: &str, raw: Value, problems: &mut Vec<String>) -> Option<Service> {
     let place = format!("services.{name}");
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let plain = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     if !plain {
         problems.push(format!("{place}: not a name of a service"));
     }
@@ -323,7 +326,11 @@ mod tests {
         let limits = policy.services.iter().map(|(name, s)| (name.as_str(), s.limits));
         assert_eq!(policy.budget(limits), Ok(476));
         let rule = |service: &str, name: &str| {
-            let rule = policy.services[service].rules.iter().find(|rule| rule.name == name).unwrap();
+            let rule = policy.services[service]
+                .rules
+                .iter()
+                .find(|rule| rule.name == name)
+                .unwrap();
             (rule.per_replica, rule.only_above)
         };
         assert_eq!(rule("core-pod", "concurrent-users"), (1000.0, false));

@@ -78,7 +78,9 @@ impl Prometheus {
 
     async fn ask(&self, query: &str) -> Result<Option<f64>, QueryError> {
         let unreachable = |error: &dyn std::fmt::Display| QueryError::Unreachable(error.to_string());
-        let address: Uri = format!("{}/api/v1/query", self.base).parse().map_err(|e| unreachable(&e))?;
+        let address: Uri = format!("{}/api/v1/query", self.base)
+            .parse()
+            .map_err(|e| unreachable(&e))?;
         let form = serde_urlencoded::to_string([("query", query)]).map_err(|e| unreachable(&e))?;
         let request = Request::post(address)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -86,7 +88,10 @@ impl Prometheus {
             .map_err(|e| unreachable(&e))?;
         let answer = self.client.request(request).await.map_err(|e| unreachable(&e))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LARGEST).collect().await.map_err(|e| unreachable(&e))?;
+        let body = Limited::new(answer.into_body(), LARGEST)
+            .collect()
+            .await
+            .map_err(|e| unreachable(&e))?;
         read(&body.to_bytes()).map_err(|error| match error {
             QueryError::Refused(text) if !status.is_success() => QueryError::Refused(format!("{status}: {text}")),
             other => other,
@@ -114,7 +119,9 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let vector = |result: &str| read(format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{result}}}}}"#).as_bytes());
+        let vector = |result: &str| {
+            read(format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{result}}}}}"#).as_bytes())
+        };
         assert_eq!(vector(r#"[{"metric":{},"value":[1.5,"42.5"]}]"#).unwrap(), Some(42.5));
         assert_eq!(vector("[]").unwrap(), None);
         assert_eq!(vector(r#"[{"metric":{},"value":[1.5,"NaN"]}]"#).unwrap(), None);

@@ -55,7 +55,11 @@ impl Pulse {
 
     /// Whether rounds still end, well or badly.
     pub fn is_alive(&self) -> bool {
-        let since = self.started.elapsed().as_secs().saturating_sub(self.beat.load(Ordering::Relaxed));
+        let since = self
+            .started
+            .elapsed()
+            .as_secs()
+            .saturating_sub(self.beat.load(Ordering::Relaxed));
         since <= self.longest
     }
 }
@@ -137,10 +141,17 @@ impl Scaler {
                 }
                 let decision = self.one(service, *limits, held.clone()).await;
                 let name = service.name.as_str();
-                wanted.extend(decision.wanted.map(|wanted| (labels([("service", name)]), f64::from(wanted))));
-                rules.extend(decision.rules.iter().map(|(rule, wants)| {
-                    (labels([("rule", rule.as_str()), ("service", name)]), f64::from(*wants))
-                }));
+                wanted.extend(
+                    decision
+                        .wanted
+                        .map(|wanted| (labels([("service", name)]), f64::from(wanted))),
+                );
+                rules.extend(
+                    decision
+                        .rules
+                        .iter()
+                        .map(|(rule, wants)| (labels([("rule", rule.as_str()), ("service", name)]), f64::from(*wants))),
+                );
                 decisions.push((service.name.clone(), decision));
             }
             self.metrics.replace(metrics::WANTED, wanted);
@@ -164,7 +175,9 @@ impl Scaler {
         match self.engine.secrets().await {
             Ok(secrets) => {
                 #[expect(clippy::cast_precision_loss, reason = "seconds of this age are exact")]
-                let series = secrets.into_iter().map(|(name, at)| (labels([("secret", &name)]), at as f64));
+                let series = secrets
+                    .into_iter()
+                    .map(|(name, at)| (labels([("secret", &name)]), at as f64));
                 self.metrics.replace(metrics::SECRET, series);
             }
             Err(error) => self.failed("engine", None, &error),
@@ -173,13 +186,18 @@ impl Scaler {
 
     /// The caps of the policy, narrowed or widened by labels as long as the database bears it.
     fn limits(&self, services: &[engine::Service]) -> BTreeMap<String, Limits> {
-        let own = || self.policy.services.iter().map(|(name, service)| (name.clone(), service.limits));
+        let own = || {
+            self.policy
+                .services
+                .iter()
+                .map(|(name, service)| (name.clone(), service.limits))
+        };
         let mut limits = own().collect::<BTreeMap<_, _>>();
         for service in services {
             let Some(limits) = limits.get_mut(&service.name) else {
                 continue;
             };
-            let mut label = |name: &str, now: u32| match service.labels.get(name).map(|text| text.parse::<u32>()) {
+            let label = |name: &str, now: u32| match service.labels.get(name).map(|text| text.parse::<u32>()) {
                 None => now,
                 Some(Ok(number)) if number >= 1 => number,
                 Some(_) => {
@@ -197,11 +215,20 @@ impl Scaler {
                 self.failed("label", Some(&service.name), &"its labels ask for a min above its max");
             }
         }
-        if let Err(over) = self.policy.budget(limits.iter().map(|(name, limits)| (name.as_str(), *limits))) {
-            self.failed("budget", None, &format!("{over}; the labels of the services are not followed"));
+        if let Err(over) = self
+            .policy
+            .budget(limits.iter().map(|(name, limits)| (name.as_str(), *limits)))
+        {
+            self.failed(
+                "budget",
+                None,
+                &format!("{over}; the labels of the services are not followed"),
+            );
             limits = own().collect();
         }
-        let caps = limits.iter().map(|(name, limits)| (labels([("service", name)]), f64::from(limits.max)));
+        let caps = limits
+            .iter()
+            .map(|(name, limits)| (labels([("service", name)]), f64::from(limits.max)));
         self.metrics.replace(metrics::MAX, caps);
         limits
     }
@@ -224,13 +251,25 @@ impl Scaler {
     }
 
     async fn one(&mut self, service: &engine::Service, limits: Limits, held: Option<String>) -> Decision {
-        let rules = self.policy.services.get(&service.name).map_or(&[][..], |own| own.rules.as_slice());
+        let rules = self
+            .policy
+            .services
+            .get(&service.name)
+            .map_or(&[][..], |own| own.rules.as_slice());
         let mut readings = Vec::new();
         for rule in rules {
-            let load = self.prometheus.value(&rule.query).await.unwrap_or_else(|error: QueryError| {
-                self.failed("prometheus", Some(&service.name), &format!("rule {}: {error}", rule.name));
-                None
-            });
+            let load = self
+                .prometheus
+                .value(&rule.query)
+                .await
+                .unwrap_or_else(|error: QueryError| {
+                    self.failed(
+                        "prometheus",
+                        Some(&service.name),
+                        &format!("rule {}: {error}", rule.name),
+                    );
+                    None
+                });
             readings.push(Reading {
                 rule: rule.clone(),
                 load,
@@ -269,7 +308,11 @@ impl Scaler {
             decision.memory
         };
         self.memory.insert(service.name.clone(), memory);
-        let action = if done == Outcome::Failed { Action::None } else { decision.action };
+        let action = if done == Outcome::Failed {
+            Action::None
+        } else {
+            decision.action
+        };
         let series = labels([("action", action.as_str()), ("service", &service.name)]);
         self.metrics.add(metrics::DECISIONS, series, 1.0);
         tell(service, limits, &seen, &decision, done);
@@ -316,7 +359,9 @@ fn tell(service: &engine::Service, limits: Limits, seen: &Seen, decision: &Decis
         .readings
         .iter()
         .map(|reading| {
-            let load = reading.load.map_or_else(|| "no data".to_owned(), |load| format!("{load:.3}"));
+            let load = reading
+                .load
+                .map_or_else(|| "no data".to_owned(), |load| format!("{load:.3}"));
             format!("{} {load} at {} each", reading.rule.name, reading.rule.per_replica)
         })
         .collect::<Vec<_>>()
@@ -344,7 +389,10 @@ fn tell(service: &engine::Service, limits: Limits, seen: &Seen, decision: &Decis
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock, for a metric")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock, for a metric"
+)]
 fn wall_clock() -> f64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -310,7 +310,11 @@ impl Flow<'_> {
         if text.contains(": ") || text.ends_with(':') {
             return refuse(self.line, format!("`{text}` has a colon: put it into quotes"));
         }
-        Ok(if key { Value::String(text.to_owned()) } else { plain(text) })
+        Ok(if key {
+            Value::String(text.to_owned())
+        } else {
+            plain(text)
+        })
     }
 
     fn quoted(&mut self, quote: char) -> Result<Value, YamlError> {

@@ -15,7 +15,10 @@ async fn only_services_of_the_stack_are_seen() {
     let global = fake.add("shop", "agent", 2);
     fake.change(&global, |service| service["Spec"]["Mode"] = json!({"Global": {}}));
     let services = fake.client().services().await.unwrap();
-    let seen = services.iter().map(|s| (s.name.as_str(), s.desired, s.running, s.replicated)).collect::<Vec<_>>();
+    let seen = services
+        .iter()
+        .map(|s| (s.name.as_str(), s.desired, s.running, s.replicated))
+        .collect::<Vec<_>>();
     assert_eq!(seen, [("core-pod", 3, 3, true), ("agent", 2, 2, false)]);
 }
 
@@ -58,9 +61,15 @@ async fn what_someone_else_did_is_not_undone() {
         let mut inner = fake.0.lock().unwrap();
         (inner.races, inner.race_to) = (1, Some(7));
     }
-    assert!(matches!(engine.scale(&service, 3, 4).await, Err(EngineError::Overtaken(_))));
+    assert!(matches!(
+        engine.scale(&service, 3, 4).await,
+        Err(EngineError::Overtaken(_))
+    ));
     fake.change(&id, |service| service["UpdateStatus"] = json!({"State": "updating"}));
-    assert!(matches!(engine.scale(&service, 7, 8).await, Err(EngineError::Overtaken(_))));
+    assert!(matches!(
+        engine.scale(&service, 7, 8).await,
+        Err(EngineError::Overtaken(_))
+    ));
     assert_eq!((fake.replicas(&id), fake.written().len()), (7, 0));
 }
 
@@ -73,7 +82,8 @@ async fn room_is_what_nodes_have_left() {
             "Description": {"Resources": {"NanoCPUs": 4_000_000_000_u64, "MemoryBytes": 8_u64 << 30}}
         })
     };
-    let task = |node: &str| json!({"NodeID": node, "Spec": {"Resources": {"Reservations": {"NanoCPUs": 1_500_000_000}}}});
+    let task =
+        |node: &str| json!({"NodeID": node, "Spec": {"Resources": {"Reservations": {"NanoCPUs": 1_500_000_000}}}});
     {
         let mut inner = fake.0.lock().unwrap();
         inner.nodes = vec![
@@ -85,7 +95,10 @@ async fn room_is_what_nodes_have_left() {
         inner.tasks = vec![task("a"), task("a"), task("c"), json!({"Spec": {}})];
     }
     let engine = fake.client();
-    let need = |nano_cpus, memory_bytes| Resources { nano_cpus, memory_bytes };
+    let need = |nano_cpus, memory_bytes| Resources {
+        nano_cpus,
+        memory_bytes,
+    };
     assert_eq!(engine.room(need(1_000_000_000, 0)).await.unwrap(), Some(1 + 4));
     assert_eq!(engine.room(need(1_000_000_000, 5 << 30)).await.unwrap(), Some(1 + 1));
     assert_eq!(engine.room(need(5_000_000_000, 0)).await.unwrap(), Some(0));
@@ -103,7 +116,10 @@ async fn secrets_are_named_without_stack_and_version() {
         secret("other_db_password_v1", "1970-01-01T00:00:01Z"),
     ];
     let secrets = fake.client().secrets().await.unwrap();
-    assert_eq!(secrets.into_iter().collect::<Vec<_>>(), [("db_password".to_owned(), 120), ("key_vault".to_owned(), 1)]);
+    assert_eq!(
+        secrets.into_iter().collect::<Vec<_>>(),
+        [("db_password".to_owned(), 120), ("key_vault".to_owned(), 1)]
+    );
 }
 
 #[tokio::test]

@@ -30,5 +30,8 @@ async fn a_real_prometheus_answers() {
     }
 
     scraped.stop();
-    assert!(matches!(prometheus.value("sum(a)").await, Err(QueryError::Unreachable(_))));
+    assert!(matches!(
+        prometheus.value("sum(a)").await,
+        Err(QueryError::Unreachable(_))
+    ));
 }

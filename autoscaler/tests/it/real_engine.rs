@@ -20,7 +20,11 @@ impl Drop for Daemon {
 
 fn docker(socket: &Path, arguments: &[&str]) -> Result<String, String> {
     let host = format!("unix://{}", socket.display());
-    let output = Command::new("docker").args(["-H", &host]).args(arguments).output().map_err(|e| e.to_string())?;
+    let output = Command::new("docker")
+        .args(["-H", &host])
+        .args(arguments)
+        .output()
+        .map_err(|e| e.to_string())?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
@@ -43,7 +47,12 @@ async fn a_real_engine_is_scaled() {
         .arg(format!("--data-root={}", at("data").display()))
         .arg(format!("--exec-root={}", at("exec").display()))
         .arg(format!("--pidfile={}", at("pid").display()))
-        .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+        .args([
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--storage-driver=vfs",
+        ])
         .stdout(Stdio::null())
         .stderr(log)
         .spawn();
@@ -62,32 +71,79 @@ async fn a_real_engine_is_scaled() {
     }
     if let Err(error) = up {
         let log = std::fs::read_to_string(at("log")).unwrap_or_default();
-        println!("SKIP a real engine (it does not come up: {error}; {})", log.lines().last().unwrap_or_default());
+        println!(
+            "SKIP a real engine (it does not come up: {error}; {})",
+            log.lines().last().unwrap_or_default()
+        );
         return;
     }
     let engine = Engine::new(&socket, "shop");
-    assert!(matches!(engine.services().await, Err(EngineError::Refused { .. })), "no manager yet");
-    docker(&socket, &["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:23770"]).unwrap();
+    assert!(
+        matches!(engine.services().await, Err(EngineError::Refused { .. })),
+        "no manager yet"
+    );
+    docker(
+        &socket,
+        &[
+            "swarm",
+            "init",
+            "--advertise-addr",
+            "127.0.0.1",
+            "--listen-addr",
+            "127.0.0.1:23770",
+        ],
+    )
+    .unwrap();
     for (stack, name) in [("shop", "core-pod"), ("other", "core-pod")] {
         let (name, label) = (format!("{stack}_{name}"), format!("com.docker.stack.namespace={stack}"));
-        let what = ["--name", &name, "--label", &label, "--replicas", "3", "--reserve-cpu", "0.5", "--env", "A=b"];
-        let create = [&["service", "create", "--detach", "--no-resolve-image"], what.as_slice(), &["nowhere/none:1"]];
+        let what = [
+            "--name",
+            &name,
+            "--label",
+            &label,
+            "--replicas",
+            "3",
+            "--reserve-cpu",
+            "0.5",
+            "--env",
+            "A=b",
+        ];
+        let create = [
+            &["service", "create", "--detach", "--no-resolve-image"],
+            what.as_slice(),
+            &["nowhere/none:1"],
+        ];
         docker(&socket, &create.concat()).unwrap();
     }
     let services = engine.services().await.unwrap();
     let [service] = services.as_slice() else {
         panic!("{services:?}");
     };
-    assert_eq!((service.name.as_str(), service.desired, service.running), ("core-pod", 3, 0));
+    assert_eq!(
+        (service.name.as_str(), service.desired, service.running),
+        ("core-pod", 3, 0)
+    );
     assert_eq!(service.reserves.nano_cpus, 500_000_000);
-    assert!(engine.room(Resources { nano_cpus: 1, memory_bytes: 1 }).await.unwrap().is_some_and(|room| room > 0));
+    assert!(
+        engine
+            .room(Resources {
+                nano_cpus: 1,
+                memory_bytes: 1
+            })
+            .await
+            .unwrap()
+            .is_some_and(|room| room > 0)
+    );
 
     let spec = |form: &str| docker(&socket, &["service", "inspect", "--format", form, "shop_core-pod"]).unwrap();
     let before = spec("{{json .Spec.TaskTemplate}}");
     engine.scale(service, 3, 5).await.unwrap();
     assert_eq!(spec("{{.Spec.Mode.Replicated.Replicas}}"), "5");
     assert_eq!(spec("{{json .Spec.TaskTemplate}}"), before);
-    assert!(matches!(engine.scale(service, 3, 4).await, Err(EngineError::Overtaken(_))));
+    assert!(matches!(
+        engine.scale(service, 3, 4).await,
+        Err(EngineError::Overtaken(_))
+    ));
     engine.scale(service, 5, 4).await.unwrap();
     assert_eq!(spec("{{.Spec.Mode.Replicated.Replicas}}"), "4");
 
@@ -106,7 +162,10 @@ async fn a_real_engine_is_scaled() {
 
     let secret = Command::new("sh")
         .arg("-c")
-        .arg(format!("printf x | docker -H unix://{} secret create shop_db_password_v2 -", socket.display()))
+        .arg(format!(
+            "printf x | docker -H unix://{} secret create shop_db_password_v2 -",
+            socket.display()
+        ))
         .output()
         .unwrap();
     assert!(secret.status.success());

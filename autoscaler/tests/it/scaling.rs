@@ -36,7 +36,12 @@ async fn load_comes_and_goes() {
     let Some(mut scraped) = Scraped::start(&page(6_500, 0)).await else {
         return;
     };
-    scraped.until("sum(rate(container_cpu_usage_seconds_total{pod=\"core-pod\"}[2m]))", 0.0).await;
+    scraped
+        .until(
+            "sum(rate(container_cpu_usage_seconds_total{pod=\"core-pod\"}[2m]))",
+            0.0,
+        )
+        .await;
     let fake = FakeEngine::start();
     let core = fake.add("shop", "core-pod", 3);
     let business = fake.add("shop", "business-pod", 5);
@@ -44,12 +49,21 @@ async fn load_comes_and_goes() {
     let kafka = fake.add("shop", "kafka", 1);
     let foreign = fake.add("other", "core-pod", 1);
     let metrics = Metrics::default();
-    let mut scaler = Scaler::new(quick(), fake.client(), Prometheus::new(&scraped.url), metrics.clone(), Mode::Act);
+    let mut scaler = Scaler::new(
+        quick(),
+        fake.client(),
+        Prometheus::new(&scraped.url),
+        metrics.clone(),
+        Mode::Act,
+    );
     let (_stop, stopping) = watch::channel(false);
 
     let decisions = scaler.round(&stopping).await;
     assert_eq!(fake.replicas(&core), 5, "{decisions:?}");
-    assert_eq!(metrics.get(metrics::WANTED, &labels([("service", "core-pod")])), Some(7.0));
+    assert_eq!(
+        metrics.get(metrics::WANTED, &labels([("service", "core-pod")])),
+        Some(7.0)
+    );
     assert_eq!(metrics.get(metrics::MAX, &labels([("service", "core-pod")])), Some(8.0));
     let up = labels([("action", "up"), ("service", "core-pod")]);
     assert_eq!(metrics.get(metrics::DECISIONS, &up), Some(1.0));
@@ -81,7 +95,12 @@ async fn load_comes_and_goes() {
         assert_eq!(decision.action, Action::None, "{decision:?}");
     }
     assert_eq!(fake.written().len(), before);
-    assert!(metrics.get(metrics::ERRORS, &labels([("reason", "prometheus")])).unwrap() >= 4.0);
+    assert!(
+        metrics
+            .get(metrics::ERRORS, &labels([("reason", "prometheus")]))
+            .unwrap()
+            >= 4.0
+    );
     for (id, replicas) in [(business, 5), (experience, 4), (kafka, 1), (foreign, 1)] {
         assert_eq!(fake.replicas(&id), replicas);
     }
@@ -93,18 +112,32 @@ async fn dry_run_and_watching_change_nothing_and_labels_are_followed() {
     let Some(scraped) = Scraped::start(&page(90_000, 9_000)).await else {
         return;
     };
-    scraped.until("sum(rate(container_cpu_usage_seconds_total{pod=\"business-pod\"}[2m]))", 0.0).await;
+    scraped
+        .until(
+            "sum(rate(container_cpu_usage_seconds_total{pod=\"business-pod\"}[2m]))",
+            0.0,
+        )
+        .await;
     let fake = FakeEngine::start();
     let core = fake.add("shop", "core-pod", 3);
     let business = fake.add("shop", "business-pod", 5);
     let (_stop, stopping) = watch::channel(false);
     let scaler = |mode, metrics: &Metrics| {
-        Scaler::new(quick(), fake.client(), Prometheus::new(&scraped.url), metrics.clone(), mode)
+        Scaler::new(
+            quick(),
+            fake.client(),
+            Prometheus::new(&scraped.url),
+            metrics.clone(),
+            mode,
+        )
     };
 
     let metrics = Metrics::default();
     let decisions = scaler(Mode::DryRun, &metrics).round(&stopping).await;
-    assert!(decisions.iter().all(|(_, decision)| decision.action == Action::Up), "{decisions:?}");
+    assert!(
+        decisions.iter().all(|(_, decision)| decision.action == Action::Up),
+        "{decisions:?}"
+    );
     assert!(fake.written().is_empty());
     assert_eq!(metrics.get(metrics::DRY_RUN, &labels([])), Some(1.0));
 
@@ -115,14 +148,20 @@ async fn dry_run_and_watching_change_nothing_and_labels_are_followed() {
     assert!(metrics.get(metrics::LAST_RUN, &labels([])).is_some());
 
     // a cap the database can bear, and a service that is left alone
-    fake.change(&core, |service| service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("4"));
-    fake.change(&business, |service| service["Spec"]["Labels"]["dreamscape.autoscale.enabled"] = json!("false"));
+    fake.change(&core, |service| {
+        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("4")
+    });
+    fake.change(&business, |service| {
+        service["Spec"]["Labels"]["dreamscape.autoscale.enabled"] = json!("false")
+    });
     let metrics = Metrics::default();
     scaler(Mode::Act, &metrics).round(&stopping).await;
     assert_eq!((fake.replicas(&core), fake.replicas(&business)), (4, 5));
 
     // one it cannot bear is not followed
-    fake.change(&core, |service| service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("400"));
+    fake.change(&core, |service| {
+        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("400")
+    });
     let metrics = Metrics::default();
     scaler(Mode::Act, &metrics).round(&stopping).await;
     assert_eq!(metrics.get(metrics::MAX, &labels([("service", "core-pod")])), Some(8.0));
@@ -132,7 +171,10 @@ async fn dry_run_and_watching_change_nothing_and_labels_are_followed() {
     fake.0.lock().unwrap().nodes.clear();
     let before = fake.replicas(&core);
     let decisions = scaler(Mode::Act, &Metrics::default()).round(&stopping).await;
-    assert!(decisions.iter().any(|(_, decision)| decision.reason == Reason::NoRoom), "{decisions:?}");
+    assert!(
+        decisions.iter().any(|(_, decision)| decision.reason == Reason::NoRoom),
+        "{decisions:?}"
+    );
     assert_eq!(fake.replicas(&core), before);
 }
 
@@ -141,7 +183,13 @@ async fn it_stops_when_told_and_outlives_a_dead_engine() {
     let fake = FakeEngine::start();
     fake.0.lock().unwrap().down = true;
     let metrics = Metrics::default();
-    let scaler = Scaler::new(quick(), fake.client(), Prometheus::new("http://127.0.0.1:1"), metrics.clone(), Mode::Act);
+    let scaler = Scaler::new(
+        quick(),
+        fake.client(),
+        Prometheus::new("http://127.0.0.1:1"),
+        metrics.clone(),
+        Mode::Act,
+    );
     let (stop, stopping) = watch::channel(false);
     let pulse = std::sync::Arc::new(Pulse::new(1));
     let rounds = tokio::spawn({
@@ -153,5 +201,8 @@ async fn it_stops_when_told_and_outlives_a_dead_engine() {
     assert_eq!(metrics.get(metrics::LAST_RUN, &labels([])), None);
     assert!(pulse.is_alive());
     stop.send_replace(true);
-    tokio::time::timeout(Duration::from_secs(5), rounds).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), rounds)
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -54,9 +54,18 @@ impl FakeEngine {
             .route("/services", get(list))
             .route("/services/{id}", get(inspect))
             .route("/services/{id}/update", post(update))
-            .route("/nodes", get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().nodes.clone())))
-            .route("/tasks", get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().tasks.clone())))
-            .route("/secrets", get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().secrets.clone())))
+            .route(
+                "/nodes",
+                get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().nodes.clone())),
+            )
+            .route(
+                "/tasks",
+                get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().tasks.clone())),
+            )
+            .route(
+                "/secrets",
+                get(async |State(s): State<FakeEngine>| Json(s.0.lock().unwrap().secrets.clone())),
+            )
             .with_state(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         {
