@@ -20,6 +20,8 @@ const LARGEST: usize = 16 << 20;
 const ATTEMPTS: u32 = 4;
 /// The label by which an engine knows the services of a stack.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
+/// What the names of secrets start with in the stack file, whatever the stack is called.
+const SECRET_PREFIX: &str = "dreamscape_";
 
 /// Why the engine did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +114,7 @@ struct RawSpec {
 #[serde(rename_all = "PascalCase")]
 struct RawMode {
     replicated: Option<RawReplicated>,
+    global: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -239,7 +242,12 @@ impl Engine {
         if labels.get(STACK_LABEL) != Some(&self.stack) {
             return None;
         }
-        let replicated = raw.spec.mode.and_then(|mode| mode.replicated);
+        let mode = raw.spec.mode?;
+        if mode.replicated.is_none() && mode.global.is_none() {
+            // a job: it runs and ends, and is not short of replicas when it has ended
+            return None;
+        }
+        let replicated = mode.replicated;
         let (running, tasks) = raw
             .service_status
             .map_or((0, 0), |s| (s.running_tasks, s.desired_tasks));
@@ -288,13 +296,12 @@ impl Engine {
         Ok(Some(u32::try_from(room).unwrap_or(u32::MAX)))
     }
 
-    /// The secrets of the stack, names without the stack's and the version, each with the seconds of its newest
-    /// version. The engine never gives their values away.
+    /// The secrets of the stack file, names without prefix and version, each with the seconds of its newest version. The engine never gives their values away.
     pub async fn secrets(&self) -> Result<BTreeMap<String, i64>, EngineError> {
         let raw: Vec<RawSecret> = self.get("/secrets").await?;
         let mut newest = BTreeMap::new();
         for secret in raw {
-            let Some(name) = secret.spec.name.strip_prefix(&format!("{}_", self.stack)) else {
+            let Some(name) = secret.spec.name.strip_prefix(SECRET_PREFIX) else {
                 continue;
             };
             let name = match name.rsplit_once("_v") {

@@ -232,12 +232,11 @@ impl Policy {
 }
 
 fn section<T: DeserializeOwned>(top: &mut Map<String, Value>, key: &str, problems: &mut Vec<String>) -> Option<T> {
-    match top.remove(key) {
-        Some(value) => read(value, key, problems),
-        None => {
-            problems.push(format!("{key}: missing"));
-            None
-        }
+    if let Some(value) = top.remove(key) {
+        read(value, key, problems)
+    } else {
+        problems.push(format!("{key}: missing"));
+        None
     }
 }
 

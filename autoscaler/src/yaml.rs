@@ -70,10 +70,9 @@ fn without_comment(line: &str) -> &str {
     for (at, c) in line.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if c == '#' && before.is_whitespace() => return line.get(..at).unwrap_or(line),
             None if matches!(c, '\'' | '"') && matches!(before, ' ' | '{' | '[' | ',' | ':') => quote = Some(c),
-            None => {}
+            _ => {}
         }
         before = c;
     }
@@ -184,7 +183,6 @@ fn split_key(text: &str) -> Option<(&str, &str)> {
     for (at, c) in text.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if at == 0 && matches!(c, '\'' | '"') => quote = Some(c),
             None if c == ':' => {
                 let rest = text.get(at + 1..)?;
@@ -192,7 +190,7 @@ fn split_key(text: &str) -> Option<(&str, &str)> {
                     return Some((text.get(..at)?, rest.trim()));
                 }
             }
-            None => {}
+            _ => {}
         }
     }
     None

@@ -14,6 +14,10 @@ async fn only_services_of_the_stack_are_seen() {
     fake.change(&lying, |service| service["Spec"]["Name"] = json!("shop_business-pod"));
     let global = fake.add("shop", "agent", 2);
     fake.change(&global, |service| service["Spec"]["Mode"] = json!({"Global": {}}));
+    let job = fake.add("shop", "migrate", 1);
+    fake.change(&job, |service| {
+        service["Spec"]["Mode"] = json!({"ReplicatedJob": {"MaxConcurrent": 1}});
+    });
     let services = fake.client().services().await.unwrap();
     let seen = services
         .iter()
@@ -106,13 +110,13 @@ async fn room_is_what_nodes_have_left() {
 }
 
 #[tokio::test]
-async fn secrets_are_named_without_stack_and_version() {
+async fn secrets_are_named_without_prefix_and_version() {
     let fake = FakeEngine::start();
     let secret = |name: &str, at: &str| json!({"ID": "s", "CreatedAt": at, "Spec": {"Name": name}});
     fake.0.lock().unwrap().secrets = vec![
-        secret("shop_db_password_v1", "1970-01-01T00:01:00Z"),
-        secret("shop_db_password_v12", "1970-01-01T00:02:00.5Z"),
-        secret("shop_key_vault", "1970-01-01T00:00:01Z"),
+        secret("dreamscape_db_password_v1", "1970-01-01T00:01:00Z"),
+        secret("dreamscape_db_password_v12", "1970-01-01T00:02:00.5Z"),
+        secret("dreamscape_key_vault", "1970-01-01T00:00:01Z"),
         secret("other_db_password_v1", "1970-01-01T00:00:01Z"),
     ];
     let secrets = fake.client().secrets().await.unwrap();

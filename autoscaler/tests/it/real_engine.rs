@@ -163,7 +163,7 @@ async fn a_real_engine_is_scaled() {
     let secret = Command::new("sh")
         .arg("-c")
         .arg(format!(
-            "printf x | docker -H unix://{} secret create shop_db_password_v2 -",
+            "printf x | docker -H unix://{} secret create dreamscape_db_password_v2 -",
             socket.display()
         ))
         .output()

@@ -149,10 +149,10 @@ async fn dry_run_and_watching_change_nothing_and_labels_are_followed() {
 
     // a cap the database can bear, and a service that is left alone
     fake.change(&core, |service| {
-        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("4")
+        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("4");
     });
     fake.change(&business, |service| {
-        service["Spec"]["Labels"]["dreamscape.autoscale.enabled"] = json!("false")
+        service["Spec"]["Labels"]["dreamscape.autoscale.enabled"] = json!("false");
     });
     let metrics = Metrics::default();
     scaler(Mode::Act, &metrics).round(&stopping).await;
@@ -160,7 +160,7 @@ async fn dry_run_and_watching_change_nothing_and_labels_are_followed() {
 
     // one it cannot bear is not followed
     fake.change(&core, |service| {
-        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("400")
+        service["Spec"]["Labels"]["dreamscape.autoscale.max"] = json!("400");
     });
     let metrics = Metrics::default();
     scaler(Mode::Act, &metrics).round(&stopping).await;
