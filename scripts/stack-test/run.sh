@@ -99,15 +99,14 @@ image_of() { docker service inspect -f '{{.Spec.TaskTemplate.ContainerSpec.Image
 ready() { local n; for n in $(seq "${1:-60}"); do curl -fs -m 3 -o "$home/answer" "$origin/api/v1/locations/search?keyword=par" && return 0; sleep 1; done; return 1; }
 begin_load() {
     touch "$home/loading"
-    "$here/load.py" "$origin" "$home/loading" /health '/api/v1/locations/search?keyword=par' /api/v1/payment/config /api/v1/auth/health >"$home/load" 2>>"$log" &
+    "$here/load.py" "$origin" "$home/loading" /health '/api/v1/locations/search?keyword=par' /api/v1/voyage/health /api/v1/auth/health >"$home/load" 2>>"$log" &
     load_pid=$!
 }
-end_load() { # prints what the load saw
+end_load() { # load_saw: what the load saw. Not to be called in a subshell, which could not wait for it.
     local code=0
     rm -f "$home/loading"
     wait "$load_pid" || code=$?
-    load_pid=''
-    cat "$home/load"
+    load_pid='' load_saw=$(cat "$home/load")
     return "$code"
 }
 
@@ -153,25 +152,24 @@ redeploy() {
     before=$(all_tasks)
     deploy || { echo "deploy.sh failed"; return 1; }
     after=$(all_tasks)
-    [ "$before" = "$after" ] || { echo "$(comm -13 <(echo "$before") <(echo "$after") | wc -l) tasks replaced"; return 1; }
+    [ "$before" = "$after" ] || { echo "$(comm -13 <(LC_ALL=C sort <<<"$before") <(LC_ALL=C sort <<<"$after") | wc -l) tasks replaced"; return 1; }
     echo "$(wc -l <<<"$after") tasks, none replaced"
 }
-retag() { local name; for name in $PODS postgres redis kafka edge base; do docker tag "$registry/$name:1.0.0" "$registry/$name:$1"; done; }
 # A release of the pods alone: the data services are not restarted for it.
 rolling_update() {
-    local name seen code=0
+    local name code=0
     begin_load
     for name in $PODS; do
         docker tag "$registry/$name:1.0.0" "$registry/$name:1.1.0"
         docker service update --quiet --detach=false --no-resolve-image --image "$registry/$name:1.1.0" "${stack}_$name" >>"$log" 2>&1 || code=1
         [ "$(docker service inspect -f '{{.UpdateStatus.State}}' "${stack}_$name")" = completed ] || code=1
     done
-    seen=$(end_load) || code=1
-    echo "$seen"
+    end_load || code=1
+    echo "$load_saw"
     return "$code"
 }
 broken_release() {
-    local name before seen code=0
+    local name before code=0
     before=$(image_of experience-pod)
     begin_load
     docker service update --quiet --detach=false --no-resolve-image --image "$registry/broken:1.0.0" "${stack}_experience-pod" >>"$log" 2>&1 || true
@@ -180,9 +178,9 @@ broken_release() {
         [ "$name" = rollback_completed ] && break
         sleep 2
     done
-    seen=$(end_load) || code=1
+    end_load || code=1
     [ "$name" = rollback_completed ] && [ "$(image_of experience-pod)" = "$before" ] || { echo "state $name, $(image_of experience-pod)"; return 1; }
-    echo "$name; $seen"
+    echo "$name; $load_saw"
     return "$code"
 }
 kill_pods() {
