@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks the origin for one page after another until a file is gone, then says how many answers were good.
 
-Usage: load.py BASE RUNNING_FILE PATH...     (a failure: no answer, or a status of 500 and more)
+Usage: load.py BASE RUNNING_FILE PATH...     (a failure: no answer, or a status of 400 and more)
 """
 import collections
 import http.client
@@ -23,7 +23,8 @@ def visitor(number: int) -> None:
         begun = time.monotonic()
         try:
             connection = connection or http.client.HTTPConnection(base.hostname, base.port, timeout=15)
-            connection.request("GET", path)
+            visitor_address = f"198.{18 + turn % 2}.{turn // 250 % 250}.{number * 60 + turn % 60}"
+            connection.request("GET", path, headers={"X-Forwarded-For": visitor_address})
             answer = connection.getresponse()
             answer.read()
             what = f"{answer.status} {path}" if answer.status >= 400 else "good"
