@@ -50,7 +50,9 @@ stop_engine() {
     kill "$engine_pid" 2>/dev/null || true
     local n
     for n in $(seq 60); do kill -0 "$engine_pid" 2>/dev/null || break; sleep 0.5; done
-    # what a stopped engine may leave mounted
+    # what a stopped engine leaves: rules of its networks, bridges, mounts; another engine of this machine keeps its own
+    iptables-restore <"$home/iptables" || true
+    pgrep -x dockerd >/dev/null || for n in docker0 docker_gwbridge; do ip link del "$n" 2>/dev/null || true; done
     awk -v home="$home/" 'index($5, home) == 1 { print length($5), $5 }' /proc/self/mountinfo | sort -rn | cut -d' ' -f2- |
         while read -r n; do umount -l "$n" 2>/dev/null || true; done
     rm -rf --one-file-system "$home"
@@ -68,6 +70,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
+iptables-save >"$home/iptables"
 setsid dockerd --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/pid" -H "$DOCKER_HOST" --no-new-privileges \
     >"$home/engine.log" 2>&1 </dev/null &
 engine_pid=$!
