@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dreamscape/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench demo setup fmt lint check prepare openapi docs conformance fuzz schemathesis test-observability clean
+.PHONY: help run test bench demo setup fmt lint check prepare openapi docs conformance fuzz schemathesis test-observability test-stack clean
 
 help: ## What there is to type
 	@printf 'DreamScape Big Pods\n\n'
@@ -58,6 +58,11 @@ test-observability: ## Watch the pods under load with a real Prometheus and ask 
 	@scripts/setup.sh run
 	@scripts/cargo.sh build --quiet -p dreamscape -p core-pod -p business-pod -p experience-pod
 	@scripts/ci/ops/live/observability.py $(ARGS)
+
+test-stack: ## Deploy the production stack to an engine of its own (root, Debian's docker.io) and try it
+	@scripts/setup.sh run
+	@scripts/cargo.sh build --quiet --release -p dreamscape -p core-pod -p business-pod -p experience-pod
+	@scripts/stack-test/run.sh $(ARGS)
 
 clean: ## Remove the data of the embedded back ends
 	@rm -rf .dreamscape

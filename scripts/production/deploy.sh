@@ -318,12 +318,12 @@ migrate_first() {
 deploy() {
     local resolve=always detach=() code=0
     [ -z "$local_images" ] || resolve=never
-    # older CLIs never wait, so they need no flag; the waiting below is ours in any case
-    if docker stack deploy --help 2>/dev/null | grep -q -- --detach; then detach=(--detach=false); fi
+    # The waiting is ours (converge): the CLI's would last until the timeout where a service has no task, because it was scaled to
+    # none or no node may run it. Older CLIs never wait and know no such flag.
+    if docker stack deploy --help 2>/dev/null | grep -q -- --detach; then detach=(--detach=true); fi
     with_settings timeout "$timeout" docker stack deploy --with-registry-auth --resolve-image "$resolve" --prune \
         ${detach[@]+"${detach[@]}"} "${arguments[@]}" "$stack" >"$work/deploy.log" 2>&1 || code=$?
-    # 124: still not converged; who is missing is said below
-    if [ "$code" -ne 0 ] && [ "$code" -ne 124 ]; then
+    if [ "$code" -ne 0 ]; then
         sed 's/^/    /' "$work/deploy.log" >&2
         return 1
     fi

@@ -326,7 +326,7 @@ class Deploy(Case):
         self.assertLess(names.index("secret ls"), names.index("stack config"))
         self.assertLess(names.index("stack config"), names.index("stack deploy"))
         call = next(call for call in self.calls() if call[:2] == ["stack", "deploy"] and "--help" not in call)
-        for wanted in ("--with-registry-auth", "--prune", "--detach=false", "--resolve-image"):
+        for wanted in ("--with-registry-auth", "--prune", "--detach=true", "--resolve-image"):
             self.assertIn(wanted, call)
         self.assertEqual(len(self.get()["services"]), 32)
 
