@@ -129,15 +129,18 @@ class Store:
         digest = sha256_of(path)
         size = os.path.getsize(path)
         headers = {**(headers or {}), "x-amz-meta-sha256": digest}
-        if size <= PART:
-            with open(path, "rb") as file:
-                self.call("PUT", bucket, key, body=file.read(), headers=headers)
-        else:
-            self.put_parts(path, bucket, key, headers)
-        stored = self.head(bucket, key)
-        if stored is None or stored[0] != size or stored[1] != digest:
-            raise S3Error(f"{bucket}/{key} is not there as it was sent")
-        return digest, size
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(0.5 * 2**attempt)
+            if size <= PART:
+                with open(path, "rb") as file:
+                    self.call("PUT", bucket, key, body=file.read(), headers=headers)
+            else:
+                self.put_parts(path, bucket, key, headers)
+            stored = self.head(bucket, key)
+            if stored is not None and stored[:2] == (size, digest):
+                return digest, size
+        raise S3Error(f"{bucket}/{key} is not there as it was sent")
 
     def put_parts(self, path, bucket, key, headers):
         _, content = self.call("POST", bucket, key, [("uploads", "")], headers=headers)

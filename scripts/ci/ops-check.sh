@@ -54,6 +54,15 @@ sorted=$(for script in "${scripts[@]}"; do printf '%s %s\n' "$(order "$script")"
 # shellcheck disable=SC2016 # the inner bash expands it
 xargs -P "${OPS_JOBS:-3}" -I{} bash -c 'check "$1"' check {} <<<"$sorted"
 
+# What failed beside others is tried once more alone, and said: a machine that does several things at once may be late.
+for script in "${scripts[@]}"; do
+    name=$(basename "$script" .sh)
+    grep -q '^FAIL' "$work/$name.own" || continue
+    printf -- '-- %s failed beside others, once more alone; it said:\n' "$name"
+    grep '^FAIL' "$work/$name.own" | cut -f4
+    check "$script"
+done
+
 for script in "${scripts[@]}"; do
     name=$(basename "$script" .sh)
     printf -- '-- %s, %s s\n' "$name" "$(cat "$work/$name.seconds")"
