@@ -14,7 +14,7 @@ export SQLX_OFFLINE=${SQLX_OFFLINE:-true}
 if ! "$tools/bin/cargo-fuzz" --version 2>/dev/null | grep -q "$version"; then
     echo "installing cargo-fuzz $version"
     # its own target directory: the tool has nothing in common with the platform
-    CARGO_TARGET_DIR= scripts/cargo.sh install cargo-fuzz --version "$version" --locked --quiet --root "$tools"
+    CARGO_TARGET_DIR='' scripts/cargo.sh install cargo-fuzz --version "$version" --locked --quiet --root "$tools"
 fi
 export PATH="$tools/bin:$PATH"
 
@@ -25,8 +25,12 @@ for target in "${targets[@]}"; do
     printf '\n== %s, %s s\n' "$target" "$seconds"
     dictionary=()
     [ -f "fuzz/dictionaries/$target.dict" ] && dictionary=(-dict="fuzz/dictionaries/$target.dict")
+    # the outcome is that of the fuzzer, whatever the filter finds to show
+    set +e
     scripts/cargo.sh fuzz run --sanitizer none "$target" -- \
         -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -max_len=16384 -print_final_stats=1 "${dictionary[@]}" \
-        2>&1 | grep -E 'ERROR|panicked|SUMMARY|Test unit|stat::(number_of_executed|peak_rss)|cargo fuzz|^thread' || true
-    [ "${PIPESTATUS[0]}" -eq 0 ] || { echo "$target: a finding, see fuzz/artifacts/$target"; exit 1; }
+        2>&1 | grep -E 'ERROR|panicked|SUMMARY|Test unit|stat::(number_of_executed|peak_rss)|cargo fuzz|^thread'
+    outcome=${PIPESTATUS[0]}
+    set -e
+    [ "$outcome" -eq 0 ] || { echo "$target: a finding, see fuzz/artifacts/$target"; exit 1; }
 done

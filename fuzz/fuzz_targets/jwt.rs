@@ -14,7 +14,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let sources = Sources::system();
     let keys = KeySet::generate(&sources).expect("a key set");
-    Verifier::own(&keys, TokenPolicy::default(), sources)
+    Verifier::own(keys, TokenPolicy::default(), sources)
 });
 
 fuzz_target!(|text: &str| {
