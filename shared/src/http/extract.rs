@@ -169,7 +169,11 @@ impl QueryMap {
     /// A day that the calendar has, as `YYYY-MM-DD`.
     pub fn date(&self, name: &str) -> Result<Option<NaiveDate>, ApiError> {
         let Some(text) = self.first(name) else { return Ok(None) };
-        let shaped = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let in_place = |(at, byte): (usize, u8)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        };
+        let shaped = text.len() == 10 && text.bytes().enumerate().all(in_place);
         let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| shaped);
         day.map(Some)
             .ok_or_else(|| invalid(name, "must be a date as YYYY-MM-DD"))
@@ -267,6 +271,10 @@ mod tests {
         assert!(query.date("d").is_err() && query.date("f").is_err());
         assert_eq!(query.date("e").unwrap().unwrap().to_string(), "2024-02-29");
         assert!(query.integers::<u8>("l").is_err());
+        for text in ["-2924-02-2", "2024-2-029", "20240-2-29", "2024-02-2 "] {
+            let query = QueryMap::parse(&format!("day={text}"));
+            assert!(query.date("day").is_err(), "{text}");
+        }
         let error = query.date("d").unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (400, "VALIDATION"));
         assert!(query.required("none").is_err());
