@@ -37,6 +37,7 @@ KINDS = {
     "V17": ("run", "real Kafka brokers"),
     "V19": ("run", "real exporters and the series they serve"),
     "V20": ("run", "the pods' own programs"),
+    "V21": ("run", "the C parts, compiled by musl-gcc with the images' packages, linked statically and run"),
 }
 
 
