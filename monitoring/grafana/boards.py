@@ -409,6 +409,11 @@ def postgresql() -> Board:
         ], "opm", "Files a minute"),
     )
     board.row(
+        graph("WAL written", [query("rate(pg_dreamscape_archiver_written_bytes_total[$__rate_interval])", "written")], "Bps", "By the primary; a quiet one has nothing to archive"),
+        graph("Age of the newest archived WAL", [query("max(pg_dreamscape_archiver_last_archived_age_seconds)", "age")], "s", "Above five minutes only while nobody writes", thresholds=rising(300, 900)),
+        graph("Log received by the backup", [query("max(avg_over_time(dreamscape_wal_receiver_running[5m]))", "of the last five minutes")], "percentunit", "Less than half of five minutes: it does not get on", thresholds=falling(0.5, 0.95)),
+    )
+    board.row(
         graph("Backups", [query("max by (kind) (dreamscape_backup_last_size_bytes)", "{{kind}}")], "bytes", "What the last one of each kind stored"),
         graph("Time of a backup", [query("max by (kind) (dreamscape_backup_last_duration_seconds)", "{{kind}}")], "s", "How long the last one of each kind took"),
         graph("Log on its way to the object storage", [query("max(dreamscape_wal_archive_pending_segments)", "segments that wait"), query("(time() - max(dreamscape_wal_archive_last_success_timestamp_seconds)) / 60", "minutes since the last")], "short", "What a loss of all copies would cost", thresholds=rising(5, 15)),
