@@ -9,11 +9,11 @@
 # Exit code: 0 nothing failed, 1 something did, 2 bad arguments.
 set -euo pipefail
 
-only='' results='' folders=(scripts/ci/ops)
+only='' results='' folders=(scripts/ci/ops) limit=900
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-        --slow) folders+=(scripts/ci/ops/slow); shift ;;
+        --slow) folders+=(scripts/ci/ops/slow); limit=3600; shift ;;
         --only) only=${2:?--only needs a word}; shift 2 ;;
         --results) results=$(realpath -m "${2:?--results needs a file}"); shift 2 ;;
         *) echo "Usage: scripts/ci/ops-check.sh [--slow] [--only WORD] [--results FILE]" >&2; exit 2 ;;
@@ -31,7 +31,7 @@ trap 'rm -rf "$work"' EXIT
 check() {
     local script=$1 name started=$SECONDS code=0
     name=$(basename "$script" .sh)
-    timeout --kill-after=10 "${OPS_TIMEOUT:-900}" "$script" >"$work/$name.out" 2>"$work/$name.err" </dev/null || code=$?
+    timeout --kill-after=10 "${OPS_TIMEOUT:-$limit}" "$script" >"$work/$name.out" 2>"$work/$name.err" </dev/null || code=$?
     echo $((SECONDS - started)) >"$work/$name.seconds"
     grep -P '^(PASS|FAIL|SKIP)\t[^\t]+\t[^\t]+\t' "$work/$name.out" >"$work/$name.own" || true
     if [ "$code" -ne 0 ] && ! grep -q '^FAIL' "$work/$name.own"; then
@@ -42,7 +42,7 @@ check() {
     fi
 }
 export -f check
-export work
+export work limit
 
 scripts/ci/ops/lib/tools.sh
 scripts=()

@@ -173,7 +173,7 @@ def redis(stage: Stage) -> dict[str, str]:
 
 def kafka(stage: Stage) -> dict[str, str]:
     """A broker with the JMX agent."""
-    jars = subprocess.run([str(ROOT / "scripts/ci/kafka/jars.sh")], capture_output=True, text=True, check=False).stdout.strip()
+    jars = subprocess.run([str(ROOT / "scripts/ci/kafka/jars.sh"), str(ROOT / "scripts/ci/kafka/stack.xml")], capture_output=True, text=True, check=False).stdout.strip()
     agent = Path.home() / ".m2/repository/io/prometheus/jmx/jmx_prometheus_javaagent/1.0.1/jmx_prometheus_javaagent-1.0.1.jar"
     if jars and not agent.exists() and shutil.which("mvn"):
         subprocess.run(["mvn", "-q", "-B", "dependency:get", "-Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:1.0.1", "-Dtransitive=false"], capture_output=True, check=False)
