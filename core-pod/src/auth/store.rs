@@ -350,6 +350,31 @@ pub async fn insert_session(
     })
 }
 
+/// The accounts with a live session that was opened or refreshed within `window`: its newest refresh token says so by
+/// when it expires, which is `lives` after that.
+pub async fn count_active_people(
+    db: impl PgExecutor<'_>,
+    lives: [std::time::Duration; 2],
+    window: std::time::Duration,
+    now: DateTime<Utc>,
+) -> sqlx::Result<i64> {
+    let [short, long] = lives.map(|life| now + life);
+    sqlx::query_scalar!(
+        r#"select count(distinct session.user_id) as "count!"
+           from auth.refresh_tokens as token
+           join auth.sessions as session on session.id = token.session_id
+           where ((token.expires_at > $1 and token.expires_at <= $2 and not session.remember_me)
+                  or (token.expires_at > $3 and token.expires_at <= $4 and session.remember_me))
+             and session.revoked_at is null"#,
+        short - window,
+        short,
+        long - window,
+        long,
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Marks a refresh token used, if it is unused and all around it lives. Of any number of callers one gets the row.
 pub async fn claim_refresh(
     conn: &mut PgConnection,

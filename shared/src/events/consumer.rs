@@ -37,6 +37,9 @@ pub trait Handler<S: Service>: Send + Sync + 'static {
     /// `tx`: the transaction may be rolled back and the event delivered again.
     async fn handle(&self, tx: &mut PgConnection, topic: Topic, event: &Envelope) -> Result<(), Failure>;
 
+    /// Told now and then how many records wait in the partitions of this member.
+    fn waiting(&self, _records: u64) {}
+
     /// Called after the commit, at most once per event and not at all after a crash at that moment: for hints that may
     /// be lost (cache invalidation, realtime push), never for effects.
     async fn committed(&self, _topic: Topic, _event: &Envelope) {}

@@ -14,7 +14,10 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,6 +66,31 @@ impl Default for RelayOptions {
     }
 }
 
+/// Whether this replica's relay is the one that works: of all replicas one. For what only one of them should tell.
+#[derive(Debug, Clone, Default)]
+pub struct Leading(Arc<AtomicBool>);
+
+impl Leading {
+    /// Whether it works now.
+    pub fn is_ours(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Led<'_> {
+        self.0.store(true, Ordering::Relaxed);
+        Led(self)
+    }
+}
+
+/// Until dropped this replica leads.
+struct Led<'l>(&'l Leading);
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The relay of service `S`. Cheap to clone.
 #[derive(Debug)]
 pub struct Relay<S> {
@@ -70,6 +98,7 @@ pub struct Relay<S> {
     producer: Producer,
     sources: Sources,
     options: Arc<RelayOptions>,
+    leading: Leading,
 }
 
 impl<S> Clone for Relay<S> {
@@ -79,6 +108,7 @@ impl<S> Clone for Relay<S> {
             producer: self.producer.clone(),
             sources: self.sources.clone(),
             options: Arc::clone(&self.options),
+            leading: self.leading.clone(),
         }
     }
 }
@@ -91,7 +121,15 @@ impl<S: Service> Relay<S> {
             producer,
             sources,
             options: Arc::default(),
+            leading: Leading::default(),
         }
+    }
+
+    /// The same, and `leading` says when it works.
+    #[must_use]
+    pub fn telling(mut self, leading: Leading) -> Self {
+        self.leading = leading;
+        self
     }
 
     /// The same with other options.
@@ -149,7 +187,9 @@ impl<S: Service> Relay<S> {
             }
         }
         tracing::info!(service = S::NAME, "relay publishes");
+        let led = self.leading.begin();
         self.lead(&mut session, shutdown).await?;
+        drop(led);
         session.close().await;
         Ok(())
     }

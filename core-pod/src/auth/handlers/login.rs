@@ -112,7 +112,7 @@ pub async fn login(
         );
         decision
     };
-    metrics::counter!("auth_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
+    metrics::counter!("dreamscape_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
     let mut response = match outcome {
         Ok(Outcome::SignedIn(account, opened)) => logged_in(&state, *account, *opened),
         Ok(Outcome::Challenged(challenge)) => {
