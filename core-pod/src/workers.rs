@@ -8,7 +8,7 @@ use shared::{
     events::{
         consumer::Consumer,
         kafka::{Producer, keep_topics},
-        relay::Relay,
+        relay::{Leading, Relay},
     },
     lifecycle::Tasks,
 };
@@ -34,8 +34,14 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     let auth_producer = Producer::new(&config.kafka, <Auth as db::Service>::NAME)?;
     let user_producer = Producer::new(&config.kafka, <User as db::Service>::NAME)?;
 
-    relay(tasks, "auth-relay", auth_db, auth_producer, services);
-    relay(tasks, "user-relay", user_db, user_producer.clone(), services);
+    let leading = Leading::default();
+    relay(tasks, "auth-relay", auth_db, auth_producer, services, &leading);
+    relay(tasks, "user-relay", user_db, user_producer.clone(), services, &Leading::default());
+
+    let auth = services.auth.clone();
+    tasks.supervise("people", move |shutdown| {
+        auth::keep_counting_people(auth.clone(), leading.clone(), shutdown)
+    });
 
     let (db, kafka, producer) = (user_db.clone(), config.kafka.clone(), user_producer);
     let handler = services.user.events();
@@ -97,10 +103,19 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
     Ok(())
 }
 
-fn relay<S: db::Service>(tasks: &Tasks, name: &'static str, db: &Db<S>, producer: Producer, services: &Services) {
-    let (db, sources) = (db.clone(), services.sources.clone());
+fn relay<S: db::Service>(
+    tasks: &Tasks,
+    name: &'static str,
+    db: &Db<S>,
+    producer: Producer,
+    services: &Services,
+    leading: &Leading,
+) {
+    let (db, sources, leading) = (db.clone(), services.sources.clone(), leading.clone());
     tasks.supervise(name, move |shutdown| {
-        Relay::new(db.clone(), producer.clone(), sources.clone()).run(shutdown)
+        Relay::new(db.clone(), producer.clone(), sources.clone())
+            .telling(leading.clone())
+            .run(shutdown)
     });
 }
 

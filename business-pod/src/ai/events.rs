@@ -81,6 +81,12 @@ impl Handler<Ai> for Counter {
         ]
     }
 
+    fn waiting(&self, records: u64) {
+        // what the rule of the business pod counts (operations §6.10, §6.15)
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("dreamscape_ai_queue_length", "queue" => "events").set(records as f64);
+    }
+
     async fn handle(&self, tx: &mut PgConnection, topic: Topic, event: &Envelope) -> Result<(), Failure> {
         match topic {
             Topic::VoyageSearchPerformed => self.searched(tx, event).await,

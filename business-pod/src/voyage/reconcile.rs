@@ -100,9 +100,12 @@ pub async fn run_round(state: &VoyageState) -> Result<(), ApiError> {
         let expired = store::expired(&mut conn, now, BATCH).await?;
         (unfinished, expired, store::oldest_open(&mut conn).await?)
     };
-    #[expect(clippy::cast_precision_loss, reason = "seconds of an age")]
-    let age = oldest.map_or(0.0, |since| (now - since).num_seconds().max(0) as f64);
-    metrics::gauge!("dreamscape_saga_oldest_age_seconds", "saga" => "booking").set(age);
+    for state in store::OPEN_STATES {
+        let since = oldest.iter().find(|(status, _)| status == state).map(|(_, since)| *since);
+        #[expect(clippy::cast_precision_loss, reason = "seconds of an age")]
+        let age = since.map_or(0.0, |since| (now - since).num_seconds().max(0) as f64);
+        metrics::gauge!("dreamscape_saga_oldest_age_seconds", "saga" => "booking", "state" => state).set(age);
+    }
     for booking in unfinished {
         finish(state, booking).await;
     }

@@ -48,7 +48,7 @@ use shared::{
 use self::{breached::PasswordFilter, federation::Providers, known::Known, mfa::Passkeys};
 
 pub use config::{AuthConfig, ServiceClient};
-pub use devices::{LastSeen, keep_noting};
+pub use devices::{LastSeen, count_people, keep_counting_people, keep_noting};
 pub use hashing::{Hasher, HashingConfig};
 pub use keys::{KeyError, KeyReport, KeyStatus, SigningKeys};
 pub use mfa::{IdentityInfo, PasskeyInfo, RecentlyAuthenticated, StepUp};

@@ -93,7 +93,7 @@ impl<'a> SecurityEvent<'a> {
 
 /// Notes an event in the caller's transaction.
 pub async fn note(tx: &mut PgConnection, sources: &Sources, event: &SecurityEvent<'_>) -> sqlx::Result<()> {
-    metrics::counter!("auth_security_events_total", "kind" => event.kind.to_owned()).increment(1);
+    count(event.kind);
     let new = NewSecurityEvent {
         id: sources.uuid_v7(),
         user: event.user,
@@ -105,4 +105,9 @@ pub async fn note(tx: &mut PgConnection, sources: &Sources, event: &SecurityEven
         now: sources.now(),
     };
     store::insert_security_event(tx, &new).await
+}
+
+/// Counts an event that was noted.
+pub fn count(kind: &str) {
+    metrics::counter!("auth_security_events_total", "kind" => kind.to_owned()).increment(1);
 }

@@ -28,8 +28,8 @@ use super::{
     known::Known,
     mfa::Proof,
     model::Account,
-    security::{self, SecurityEvent, kind},
-    store::{self, Checked, NewSession},
+    security::{self, kind},
+    store::{self, Checked, NewSession, NewSessionEvent, OpenedSession},
 };
 
 /// Ended sessions are kept this long, for the owner's list and for questions.
@@ -192,6 +192,8 @@ pub async fn open(
     let life = config.sessions.life(remember_me);
     let session: SessionId = sources.id();
     let (refresh, cookie) = (sources.secret(), sources.secret());
+    let device = Device::of(origin.user_agent);
+    let data = json!({ "method": method, "device": device.name });
     let new = NewSession {
         id: session,
         user: account.id,
@@ -203,13 +205,20 @@ pub async fn open(
         user_agent: origin.user_agent,
         refresh: fingerprint(&refresh),
         cookie: fingerprint(&cookie),
+        device: device.fingerprint(),
+        event: NewSessionEvent {
+            id: sources.uuid_v7(),
+            kind: kind::LOGIN,
+            new_device_kind: kind::NEW_DEVICE,
+            data: &data,
+        },
         expires_at: now + life,
         absolute_expires_at: now + config.sessions.absolute,
         now,
     };
-    let evicted = store::insert_session(tx, &new, i64::from(config.sessions.max_per_user)).await?;
-    let device = Device::of(origin.user_agent);
-    let is_new = store::note_device(tx, account.id, device.fingerprint(), now).await?;
+    let OpenedSession { new_device, evicted } =
+        store::insert_session(tx, &new, i64::from(config.sessions.max_per_user)).await?;
+    security::count(if new_device { kind::NEW_DEVICE } else { kind::LOGIN });
     let mut told = vec![match occasion {
         Occasion::SignUp => events::user_created(sources, account),
         Occasion::SignIn { .. } => {
@@ -217,18 +226,11 @@ pub async fn open(
                 session,
                 method: proof.event_method(),
                 origin,
-                new_device: is_new.then_some(device.name.as_str()),
+                new_device: new_device.then_some(device.name.as_str()),
             };
             events::login(sources, account, &story)
         }
     }];
-    let kind = if is_new { kind::NEW_DEVICE } else { kind::LOGIN };
-    let data = json!({ "method": method, "device": device.name });
-    let event = SecurityEvent::new(account.id, kind)
-        .session(session)
-        .from(origin)
-        .data(data);
-    security::note(tx, sources, &event).await?;
     told.extend(
         evicted
             .iter()

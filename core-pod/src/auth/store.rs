@@ -49,9 +49,21 @@ pub struct NewSession<'a> {
     pub user_agent: Option<&'a str>,
     pub refresh: Digest,
     pub cookie: Digest,
+    /// The fingerprint of the program.
+    pub device: Digest,
+    pub event: NewSessionEvent<'a>,
     pub expires_at: DateTime<Utc>,
     pub absolute_expires_at: DateTime<Utc>,
     pub now: DateTime<Utc>,
+}
+
+/// The security event of a new session.
+pub struct NewSessionEvent<'a> {
+    pub id: uuid::Uuid,
+    pub kind: &'a str,
+    /// The kind if the account never used the program.
+    pub new_device_kind: &'a str,
+    pub data: &'a serde_json::Value,
 }
 
 /// What a claimed refresh token leads to.
@@ -153,6 +165,13 @@ pub async fn find_password_of(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Resu
     .await
 }
 
+/// An account whose password was accepted.
+pub struct Entered {
+    pub account: Account,
+    /// Whether the password alone is not enough.
+    pub second_factor: bool,
+}
+
 /// Notes a sign-in and locks the account, so that the limit of sessions holds for sign-ins at the same time; wrong
 /// passwords are forgotten, an outdated hash is replaced. `None` if the account was deleted or locked or its password
 /// changed since it was checked.
@@ -162,23 +181,38 @@ pub async fn note_login(
     password_hash: &str,
     upgraded: Option<&str>,
     now: DateTime<Utc>,
-) -> sqlx::Result<Option<Account>> {
-    sqlx::query_as!(
-        Account,
+) -> sqlx::Result<Option<Entered>> {
+    let row = sqlx::query!(
         r#"update auth.users
            set last_login_at = case when suspended_at is null then $3 else last_login_at end,
                password_hash = coalesce($4, password_hash),
                failed_logins = 0, lockouts = 0, locked_until = null
            where id = $1 and password_hash = $2 and deleted_at is null and (locked_until is null or locked_until <= $3)
            returning id as "id: UserId", email, username, first_name, last_name, role as "role: Role", is_verified,
-                     onboarding_completed_at, suspended_at, created_at, updated_at"#,
+                     onboarding_completed_at, suspended_at, created_at, updated_at, mfa_enabled"#,
         id as UserId,
         password_hash,
         now,
         upgraded,
     )
     .fetch_optional(conn)
-    .await
+    .await?;
+    Ok(row.map(|row| Entered {
+        account: Account {
+            id: row.id,
+            email: row.email,
+            username: row.username,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            role: row.role,
+            is_verified: row.is_verified,
+            onboarding_completed_at: row.onboarding_completed_at,
+            suspended_at: row.suspended_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        },
+        second_factor: row.mfa_enabled,
+    }))
 }
 
 /// Replaces the outdated hash of a password that was checked, and nothing else. Says whether it was still there.
@@ -223,12 +257,22 @@ pub async fn change_password(
     Ok(changed.rows_affected() > 0)
 }
 
-/// Inserts a session with its first refresh token and cookie, and ends the oldest ones beyond `max_live`, this included.
+/// What opening a session found.
+pub struct OpenedSession {
+    /// The account was used before, and never with this program.
+    pub new_device: bool,
+    /// The sessions that had to make room.
+    pub evicted: Vec<SessionId>,
+}
+
+/// Inserts a session with its first refresh token and cookie, ends the oldest ones beyond `max_live`, this included, and
+/// notes the program and the security event (`kind`, or `new_device_kind` for a new program): all in one statement. Its
+/// snapshot has to be younger than the lock of the account's row, which the caller holds.
 pub async fn insert_session(
     conn: &mut PgConnection,
     session: &NewSession<'_>,
     max_live: i64,
-) -> sqlx::Result<Vec<SessionId>> {
+) -> sqlx::Result<OpenedSession> {
     let NewSession {
         id,
         user,
@@ -240,9 +284,11 @@ pub async fn insert_session(
         user_agent,
         refresh,
         cookie,
+        device,
+        event,
         ..
     } = session;
-    sqlx::query_scalar!(
+    let opened = sqlx::query!(
         r#"with opened as (
                insert into auth.sessions
                    (id, user_id, remember_me, auth_method, ip_address, user_agent, created_at, last_seen_at, expires_at,
@@ -252,16 +298,30 @@ pub async fn insert_session(
                insert into auth.refresh_tokens (token_hash, session_id, issued_at, expires_at) values ($7, $1, $11, $9)
            ), cookie as (
                insert into auth.session_cookies (token_hash, session_id, created_at) values ($8, $1, $11)
+           ), evicted as (
+               update auth.sessions
+               set revoked_at = $11, revoke_reason = 'evicted'
+               where id in (
+                   select id from auth.sessions
+                   where user_id = $2 and revoked_at is null and expires_at > $11
+                   order by created_at desc, id desc
+                   offset $12
+               )
+               returning id
+           ), noted as (
+               insert into auth.known_devices as device (user_id, fingerprint, first_seen_at, last_seen_at)
+               values ($2, $15, $11, $11)
+               on conflict (user_id, fingerprint) do update set last_seen_at = excluded.last_seen_at
+               returning (device.xmax = 0) as inserted
+           ), news as (
+               select noted.inserted and exists (select from auth.known_devices where user_id = $2) as new_device
+               from noted
+           ), told as (
+               insert into auth.security_events
+                   (id, user_id, kind, session_id, ip_address, user_agent, data, created_at)
+               select $16, $2, case when new_device then $18 else $17 end, $1, $5, $6, $19, $11 from news
            )
-           update auth.sessions
-           set revoked_at = $11, revoke_reason = 'evicted'
-           where id in (
-               select id from auth.sessions
-               where user_id = $2 and revoked_at is null and expires_at > $11
-               order by created_at desc, id desc
-               offset $12
-           )
-           returning id as "id: SessionId""#,
+           select new_device as "new_device!", array(select id from evicted) as "evicted!" from news"#,
         *id as SessionId,
         *user as UserId,
         *remember_me,
@@ -276,8 +336,42 @@ pub async fn insert_session(
         (max_live - 1).max(0),
         *amr,
         *second_factor,
+        device.as_slice(),
+        event.id,
+        event.kind,
+        event.new_device_kind,
+        event.data,
     )
-    .fetch_all(conn)
+    .fetch_one(conn)
+    .await?;
+    Ok(OpenedSession {
+        new_device: opened.new_device,
+        evicted: opened.evicted.into_iter().map(SessionId::from).collect(),
+    })
+}
+
+/// The accounts with a live session that was opened or refreshed within `window`: its newest refresh token says so by
+/// when it expires, which is `lives` after that.
+pub async fn count_active_people(
+    db: impl PgExecutor<'_>,
+    lives: [std::time::Duration; 2],
+    window: std::time::Duration,
+    now: DateTime<Utc>,
+) -> sqlx::Result<i64> {
+    let [short, long] = lives.map(|life| now + life);
+    sqlx::query_scalar!(
+        r#"select count(distinct session.user_id) as "count!"
+           from auth.refresh_tokens as token
+           join auth.sessions as session on session.id = token.session_id
+           where ((token.expires_at > $1 and token.expires_at <= $2 and not session.remember_me)
+                  or (token.expires_at > $3 and token.expires_at <= $4 and session.remember_me))
+             and session.revoked_at is null"#,
+        short - window,
+        short,
+        long - window,
+        long,
+    )
+    .fetch_one(db)
     .await
 }
 

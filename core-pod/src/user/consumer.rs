@@ -251,6 +251,16 @@ impl Handler<User> for UserEvents {
         ]
     }
 
+    fn concerns(&self, topic: Topic, event: &Envelope) -> bool {
+        // the two that come with every visit, and say something to the owner of an account once in a while
+        if !matches!(topic, Topic::AuthLogin | Topic::AuthLogout) {
+            return true;
+        }
+        event.payload().map_or(true, |told: Security| {
+            told.new_device || told.reason.as_deref() == Some("forced")
+        })
+    }
+
     async fn handle(&self, tx: &mut PgConnection, topic: Topic, event: &Envelope) -> Result<(), Failure> {
         match topic {
             Topic::UserCreated | Topic::UserDeleted => self.account(tx, topic, event).await,

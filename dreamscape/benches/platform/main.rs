@@ -37,6 +37,14 @@ pub struct Plan {
     pub binaries: PathBuf,
     /// Where the figures go.
     pub output: PathBuf,
+    /// The parts that are measured; empty: all. `reads`, `login`, `identity`, `checkouts`, `sockets`.
+    pub only: Vec<String>,
+}
+
+impl Plan {
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted == part)
+    }
 }
 
 fn main() -> ExitCode {
@@ -73,6 +81,9 @@ async fn measure() -> anyhow::Result<()> {
         connections,
         binaries,
         output,
+        only: setting("BENCH_ONLY")
+            .map(|parts| parts.split(',').map(|part| part.trim().to_owned()).collect())
+            .unwrap_or_default(),
     };
 
     let platform = platform::Platform::start(&plan).await?;
@@ -80,12 +91,24 @@ async fn measure() -> anyhow::Result<()> {
     platform.note_idle(&mut report);
     let traveller = scenario::Travellers::prepare(&platform).await?;
     limits::measure(&platform, &traveller, &plan, &mut report).await?;
-    scenario::reads(&platform, &traveller, &plan, &mut report).await?;
-    report.add(scenario::sign_ins(&platform, &plan, "login").await?);
-    identity::measure(&platform, &traveller, &plan, &mut report).await?;
-    scenario::checkouts(&platform, &plan, &mut report).await?;
+    if plan.wants("reads") {
+        scenario::reads(&platform, &traveller, &plan, &mut report).await?;
+    }
+    if plan.wants("login") {
+        report.add(scenario::sign_ins(&platform, &plan, "login").await?);
+    }
+    if plan.wants("identity") {
+        identity::measure(&platform, &traveller, &plan, &mut report).await?;
+    }
+    if plan.wants("checkouts") {
+        scenario::checkouts(&platform, &plan, &mut report).await?;
+    }
     platform.note_after_load(&mut report);
-    let sockets = sockets::idle(&platform, &mut report).await;
+    let sockets = if plan.wants("sockets") {
+        sockets::idle(&platform, &mut report).await
+    } else {
+        Ok(())
+    };
     report.judge();
     report.print();
     report.write(&plan.output)?;

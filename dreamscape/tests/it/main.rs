@@ -17,3 +17,4 @@ mod journey;
 mod kafka;
 mod privacy;
 mod process;
+mod traces;

@@ -128,7 +128,7 @@ impl Site {
 }
 
 /// A port nobody listens on, below the range from which the kernel takes ports for outgoing connections.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 10_000).unwrap();
     loop {

@@ -27,9 +27,18 @@ pub trait Handler<S: Service>: Send + Sync + 'static {
     /// What it subscribes to.
     fn topics(&self) -> &'static [Topic];
 
+    /// Whether there is anything to do. An event that does not concern this service costs no transaction and no inbox row.
+    /// Must depend on the event alone, and say yes to one it does not understand: that is for [`handle`](Self::handle).
+    fn concerns(&self, _topic: Topic, _event: &Envelope) -> bool {
+        true
+    }
+
     /// Applies one event in `tx`, which already holds the inbox row; the consumer commits. Must have no effect outside
     /// `tx`: the transaction may be rolled back and the event delivered again.
     async fn handle(&self, tx: &mut PgConnection, topic: Topic, event: &Envelope) -> Result<(), Failure>;
+
+    /// Told now and then how many records wait in the partitions of this member.
+    fn waiting(&self, _records: u64) {}
 
     /// Called after the commit, at most once per event and not at all after a crash at that moment: for hints that may
     /// be lost (cache invalidation, realtime push), never for effects.

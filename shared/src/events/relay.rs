@@ -14,7 +14,10 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,8 @@ use crate::{
 pub struct RelayOptions {
     /// At most this many records wait for the brokers.
     pub window: usize,
+    /// Wake-ups that follow a reading of the outbox this closely wait for one another: one reading then serves them all.
+    pub gather: Duration,
     /// How often the outbox is read without having been woken, and how often a stand-by asks for the lock.
     pub poll: Duration,
     /// How long published rows are kept, for looking things up.
@@ -51,12 +56,38 @@ impl Default for RelayOptions {
     fn default() -> Self {
         Self {
             window: 1_000,
+            gather: Duration::from_millis(20),
             poll: Duration::from_secs(1),
             keep_published: chrono::TimeDelta::hours(24),
             keep_inbox: chrono::TimeDelta::days(45),
             housekeeping: Duration::from_mins(10),
             linger: Duration::from_secs(5),
         }
+    }
+}
+
+/// Whether this replica's relay is the one that works: of all replicas one. For what only one of them should tell.
+#[derive(Debug, Clone, Default)]
+pub struct Leading(Arc<AtomicBool>);
+
+impl Leading {
+    /// Whether it works now.
+    pub fn is_ours(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Led<'_> {
+        self.0.store(true, Ordering::Relaxed);
+        Led(self)
+    }
+}
+
+/// Until dropped this replica leads.
+struct Led<'l>(&'l Leading);
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -67,6 +98,7 @@ pub struct Relay<S> {
     producer: Producer,
     sources: Sources,
     options: Arc<RelayOptions>,
+    leading: Leading,
 }
 
 impl<S> Clone for Relay<S> {
@@ -76,6 +108,7 @@ impl<S> Clone for Relay<S> {
             producer: self.producer.clone(),
             sources: self.sources.clone(),
             options: Arc::clone(&self.options),
+            leading: self.leading.clone(),
         }
     }
 }
@@ -88,7 +121,15 @@ impl<S: Service> Relay<S> {
             producer,
             sources,
             options: Arc::default(),
+            leading: Leading::default(),
         }
+    }
+
+    /// The same, and `leading` says when it works.
+    #[must_use]
+    pub fn telling(mut self, leading: Leading) -> Self {
+        self.leading = leading;
+        self
     }
 
     /// The same with other options.
@@ -146,7 +187,9 @@ impl<S: Service> Relay<S> {
             }
         }
         tracing::info!(service = S::NAME, "relay publishes");
+        let led = self.leading.begin();
         self.lead(&mut session, shutdown).await?;
+        drop(led);
         session.close().await;
         Ok(())
     }
@@ -158,30 +201,47 @@ impl<S: Service> Relay<S> {
         let mut served_at: Option<Instant> = None;
         let mut tick = tokio::time::interval(self.options.poll);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut read_at = Instant::now();
+        // when the outbox is to be read; none: nothing that could be sent is known to be there
+        let mut due = Some(read_at);
+        let mut full = false;
         loop {
-            let sent = window.fill().await?;
-            let idle = sent == 0 && window.is_empty();
-            if served_at.is_some_and(|at| idle || at.elapsed() >= self.options.linger) {
-                return Ok(());
+            if due.is_some_and(|due| due <= Instant::now()) {
+                read_at = Instant::now();
+                let sent = window.fill().await?;
+                let idle = sent == 0 && window.is_empty();
+                if served_at.is_some_and(|at| idle || at.elapsed() >= self.options.linger) {
+                    return Ok(());
+                }
+                due = None;
+                full = !window.has_room();
             }
             // only waiting may be cut off here: an answer that was taken must be marked
             let event = tokio::select! {
                 Some(answer) = window.sent.next(), if !window.is_empty() => Event::Answer(answer),
                 woken = session.woken() => {
                     woken?;
+                    due = due.or(Some(read_at + self.options.gather));
                     continue;
                 }
                 () = shutdown.served(), if served_at.is_none() => {
                     served_at = Some(Instant::now());
+                    due = served_at;
                     continue;
                 }
                 _ = tick.tick() => Event::Tick,
-                // there may be more than fitted into one read
-                () = std::future::ready(()), if sent > 0 && window.has_room() => continue,
+                () = sleep_until(due), if due.is_some() => continue,
             };
             match event {
-                Event::Answer(answer) => window.mark(answer).await?,
+                Event::Answer(answer) => {
+                    window.mark(answer).await?;
+                    // there is room for what did not fit; and before the end the last look says that all is sent
+                    if full || served_at.is_some() {
+                        due = Some(Instant::now());
+                    }
+                }
                 Event::Tick => {
+                    due = Some(Instant::now());
                     session.still_holds().await?;
                     self.measure().await?;
                     if cleaned.is_none_or(|at| at.elapsed() >= self.options.housekeeping) {
@@ -210,6 +270,12 @@ impl<S: Service> Relay<S> {
         while store::delete_published::<S>(self.db.pool(), now - self.options.keep_published).await? {}
         while store::forget_inbox::<S>(self.db.pool(), now - self.options.keep_inbox).await? {}
         Ok(())
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

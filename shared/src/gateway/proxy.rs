@@ -35,6 +35,7 @@ use crate::{
     },
     error::ApiError,
     http::{
+        RouteLabel,
         client_address::{ClientAddress, PeerAddress},
         progress::{self, Nudge, Progress},
     },
@@ -63,12 +64,13 @@ pub(super) async fn handle(State(gateway): State<Gateway>, request: Request) -> 
         return unavailable(target).into_response();
     };
     let answer = forward(&gateway, target, upstream, request, limit).await;
-    let (outcome, response) = match answer {
+    let (outcome, mut response) = match answer {
         Ok(response) => (Outcome::Answered, response),
         Err(Refusal::OfService(error)) => (Outcome::Failed, error.into_response()),
         Err(Refusal::OfClient(error)) => (Outcome::ClientsFault, error.into_response()),
     };
     permit.record(Instant::now(), outcome);
+    response.extensions_mut().insert(RouteLabel(target.proxied()));
     response
 }
 

@@ -48,6 +48,19 @@ impl Target {
         }
     }
 
+    /// The label of what it answers through the gateway: the routes behind it are its own to count.
+    pub const fn proxied(self) -> &'static str {
+        match self {
+            Self::Auth => "proxy:auth-service",
+            Self::User => "proxy:user-service",
+            Self::Voyage => "proxy:voyage-service",
+            Self::Payment => "proxy:payment-service",
+            Self::Ai => "proxy:ai-service",
+            Self::Panorama => "proxy:panorama-service",
+            Self::Core => "proxy:gateway-service",
+        }
+    }
+
     /// The variable with its address.
     pub const fn setting(self) -> &'static str {
         match self {

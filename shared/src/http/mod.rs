@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt as _, future::Either};
 
 pub use client_address::ClientAddress;
 pub use extract::{Body, Path, Query, QueryMap};
-pub use kit::{HttpConfig, Kit};
+pub use kit::{HttpConfig, Kit, RouteLabel};
 
 use crate::telemetry::trace::SCOPE;
 

@@ -2,7 +2,7 @@
 
 use axum::{Json, Router, extract::State, routing::get};
 use futures_util::future::join_all;
-use http::header;
+use http::{HeaderMap, header};
 use tokio::net::TcpListener;
 
 use super::Listeners;
@@ -10,7 +10,7 @@ use crate::{
     health::Health,
     http::{HttpConfig, Kit, server},
     lifecycle::Tasks,
-    telemetry::Metrics,
+    telemetry::{Metrics, OPEN_METRICS},
 };
 
 /// The listeners of a pod with what each of them serves.
@@ -63,13 +63,15 @@ impl Server {
 
 /// `/metrics` and `/status`, which only the metrics listener answers (core §6.4, §6.5).
 fn metrics_routes(metrics: Metrics, health: Health) -> Router {
-    let scrape = |State((metrics, health)): State<(Metrics, Health)>| async move {
+    let scrape = |State((metrics, health)): State<(Metrics, Health)>, headers: HeaderMap| async move {
         // brings the gauges of health up to date
         health.report().await;
-        (
-            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-            metrics.render(),
-        )
+        let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        if accepts.is_some_and(|accepts| accepts.contains("application/openmetrics-text")) {
+            ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.render_open())
+        } else {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        }
     };
     let status = |State((_, health)): State<(Metrics, Health)>| async move { Json(health.overview().await) };
     let router = Router::new()

@@ -105,6 +105,11 @@ impl Metrics {
         text
     }
 
+    /// The same as OpenMetrics, with exemplars.
+    pub fn render_open(&self) -> String {
+        super::openmetrics::from_text(&self.render())
+    }
+
     /// Keeps the recorder's memory bounded; one task per process is enough, more do no harm.
     pub fn keep_up(&self, tasks: &Tasks) {
         let (handle, shutdown) = (self.handle.clone(), tasks.shutdown().clone());

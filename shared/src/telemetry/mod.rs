@@ -6,6 +6,7 @@
 mod export;
 mod log;
 mod metrics;
+mod openmetrics;
 pub mod process;
 pub mod trace;
 
@@ -22,6 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util:
 
 pub use self::{
     metrics::{BUCKETS, Metrics, VERSION},
+    openmetrics::CONTENT_TYPE as OPEN_METRICS,
     trace::inject,
 };
 use crate::config::Reader;
@@ -169,6 +171,17 @@ fn log_panics() {
 /// Whether traces leave the process.
 pub fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
+}
+
+/// The exemplars of series of the duration of requests, and the trace of the request at hand, when there is one.
+pub(crate) use self::openmetrics::Exemplars;
+
+/// The trace of the current request, if it is exported.
+pub(crate) fn recorded_trace() -> Option<trace::TraceContext> {
+    is_exporting()
+        .then(trace::TraceContext::current)
+        .flatten()
+        .filter(|context| context.sampled)
 }
 
 /// Whether a recorder takes metrics; handles made before lead nowhere.

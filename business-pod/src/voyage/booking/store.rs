@@ -470,11 +470,17 @@ pub async fn expired(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) ->
     .collect()
 }
 
-/// When the oldest booking that is still under way was made.
-pub async fn oldest_open(conn: &mut PgConnection) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!(
-        r#"select min(created_at) from voyage.bookings where status in ('DRAFT', 'PENDING_PAYMENT', 'PENDING')"#
+/// The states of a booking that is still under way.
+pub const OPEN_STATES: [&str; 3] = ["DRAFT", "PENDING_PAYMENT", "PENDING"];
+
+/// When the oldest booking of each state that is still under way was made.
+pub async fn oldest_open(conn: &mut PgConnection) -> sqlx::Result<Vec<(String, DateTime<Utc>)>> {
+    let rows = sqlx::query!(
+        r#"select status::text as "status!", min(created_at) as "since!" from voyage.bookings
+           where status in ('DRAFT', 'PENDING_PAYMENT', 'PENDING')
+           group by status"#
     )
-    .fetch_one(conn)
-    .await
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.status, row.since)).collect())
 }

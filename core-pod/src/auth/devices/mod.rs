@@ -4,11 +4,13 @@
 
 mod agent;
 mod handlers;
+mod people;
 mod seen;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use agent::{Device, DeviceKind};
+pub use people::{count_people, keep_counting_people};
 pub use seen::{LastSeen, keep_noting};
 
 use super::AuthState;

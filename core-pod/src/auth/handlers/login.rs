@@ -106,10 +106,13 @@ pub async fn login(
     let decision = if failed {
         decision
     } else {
-        state.limiter.refund(&limits.login_address, &by_address).await;
-        state.limiter.refund(&limits.login, &by_account).await
+        let (_, decision) = tokio::join!(
+            state.limiter.refund(&limits.login_address, &by_address),
+            state.limiter.refund(&limits.login, &by_account),
+        );
+        decision
     };
-    metrics::counter!("auth_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
+    metrics::counter!("dreamscape_logins_total", "outcome" => outcome_label(&outcome)).increment(1);
     let mut response = match outcome {
         Ok(Outcome::SignedIn(account, opened)) => logged_in(&state, *account, *opened),
         Ok(Outcome::Challenged(challenge)) => {
@@ -139,12 +142,13 @@ async fn attempt(
         ip_address: &ip_address,
         user_agent: user_agent.as_deref(),
     };
-    let (mut tx, account, stored) = prove(state, sign_in, &origin).await?;
+    let (mut tx, entered, stored) = prove(state, sign_in, &origin).await?;
+    let store::Entered { account, second_factor } = entered;
     if account.is_suspended() {
         return Err(suspended());
     }
     require_verified(state, &account)?;
-    if mfa::is_on(&mut tx, account.id).await? {
+    if second_factor {
         // not a sign-in yet: what was noted of one goes with the transaction
         drop(tx);
         let Proven {
@@ -176,14 +180,14 @@ async fn prove(
     state: &AuthState,
     sign_in: &SignIn<'_>,
     origin: &Origin<'_>,
-) -> Result<(Transaction<'static, Postgres>, Account, Proven), ApiError> {
+) -> Result<(Transaction<'static, Postgres>, store::Entered, Proven), ApiError> {
     loop {
         let proven = credentials::check(state, &sign_in.email, sign_in.password, origin).await?;
         let proven = proven.ok_or_else(invalid_credentials)?;
         let upgraded = proven.upgraded.as_deref();
         let mut tx = state.db.begin().await?;
         match store::note_login(&mut tx, proven.user, &proven.hash, upgraded, state.sources.now()).await? {
-            Some(account) => return Ok((tx, account, proven)),
+            Some(entered) => return Ok((tx, entered, proven)),
             None if upgraded.is_some() => {}
             None => return Err(invalid_credentials()),
         }

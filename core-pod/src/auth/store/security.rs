@@ -7,8 +7,6 @@ use shared::id::{SessionId, UserId};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::Digest;
-
 /// A security event as its owner sees it.
 pub struct SecurityEventRow {
     pub id: Uuid,
@@ -118,31 +116,6 @@ pub async fn forget_addresses(conn: &mut PgConnection, before: DateTime<Utc>, ba
     .execute(conn)
     .await?;
     Ok(sessions.rows_affected() + events.rows_affected())
-}
-
-/// Notes the program of a sign-in. True if the account was used before and never with this one.
-pub async fn note_device(
-    conn: &mut PgConnection,
-    user: UserId,
-    fingerprint: Digest,
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"with known as (
-               select exists (select from auth.known_devices where user_id = $1) as any_before
-           ), noted as (
-               insert into auth.known_devices as device (user_id, fingerprint, first_seen_at, last_seen_at)
-               values ($1, $2, $3, $3)
-               on conflict (user_id, fingerprint) do update set last_seen_at = excluded.last_seen_at
-               returning (device.xmax = 0) as inserted
-           )
-           select (noted.inserted and known.any_before) as "new!" from noted, known"#,
-        user as UserId,
-        fingerprint.as_slice(),
-        now,
-    )
-    .fetch_one(conn)
-    .await
 }
 
 /// Deletes a batch of events from before `before`.

@@ -25,6 +25,8 @@ pub type Place = (String, i32);
 pub struct Membership {
     pub service: &'static str,
     pub group: &'static str,
+    /// Told how many records wait.
+    pub waiting: Box<dyn Fn(u64) + Send + Sync>,
     /// Told of partitions that another member gets.
     pub revoked: UnboundedSender<Vec<Place>>,
 }
@@ -39,12 +41,14 @@ impl ClientContext for Membership {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let mut waiting = 0;
         for (name, topic) in statistics.topics {
             for (number, partition) in topic.partitions {
                 if partition.fetch_state != "active" {
                     continue;
                 }
                 let lag = partition.consumer_lag_stored.max(partition.consumer_lag).max(0);
+                waiting += lag.unsigned_abs();
                 let labels = [
                     ("group", self.group.to_owned()),
                     ("topic", name.clone()),
@@ -54,6 +58,7 @@ impl ClientContext for Membership {
                 metrics::gauge!("kafka_consumer_lag", &labels).set(lag as f64);
             }
         }
+        (self.waiting)(waiting);
     }
 }
 

@@ -69,7 +69,7 @@ impl<S: Service> Processor<S> {
         match outcome {
             Ok(effects) => {
                 self.count(record, "kafka_consumer_messages_consumed_total");
-                tracing::debug!(event_id = event.event_id, duplicate = !effects, "event consumed");
+                tracing::debug!(event_id = event.event_id, applied = effects, "event consumed");
                 Verdict::Done
             }
             Err(Failure::Permanent(reason)) => self.bury(record, Some(&event), this, &reason).await,
@@ -96,8 +96,11 @@ impl<S: Service> Processor<S> {
         }
     }
 
-    /// Applies the event in one transaction with its inbox row. `false` if it was applied before.
+    /// Applies the event in one transaction with its inbox row. `false` if it was applied before or concerns nobody here.
     async fn apply(&self, topic: Topic, event: &Envelope) -> Result<bool, Failure> {
+        if !self.handler.concerns(topic, event) {
+            return Ok(false);
+        }
         let mut tx = self.db.begin().await?;
         if !enter::<S>(&mut tx, self.handler.group(), topic, event).await? {
             return Ok(false);

@@ -91,9 +91,11 @@ impl<S: Service> Consumer<S> {
             return Ok(());
         }
         let (revoked, revocations) = unbounded_channel();
+        let handler = Arc::clone(&self.processor.handler);
         let context = Membership {
             service: S::NAME,
             group,
+            waiting: Box::new(move |records| handler.waiting(records)),
             revoked,
         };
         let client: StreamConsumer<Membership> = self.config.consumer(S::NAME, group).create_with_context(context)?;

@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
 use tower::{Layer, Service};
 
-pub use self::paths::canonical as canonical_path;
+pub use self::{paths::canonical as canonical_path, request::RouteLabel};
 use self::{
     headers::AllowedOrigins,
     request::{Inner, RequestService},

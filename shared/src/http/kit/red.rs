@@ -5,12 +5,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
 use http::Method;
 use metrics::{Counter, Gauge, Histogram};
+
+use crate::telemetry::{self, Exemplars};
 
 /// The label of requests that match no route.
 pub(super) const UNMATCHED: &str = "unmatched";
@@ -19,6 +21,7 @@ pub(super) const UNMATCHED: &str = "unmatched";
 struct Series {
     requests: Counter,
     duration: Histogram,
+    exemplars: Arc<Exemplars>,
 }
 
 /// A series with its method and status.
@@ -47,6 +50,9 @@ impl Red {
             .unwrap_or_else(|| self.register(method, route, status));
         series.requests.increment(1);
         series.duration.record(duration.as_secs_f64());
+        if let Some(context) = telemetry::recorded_trace() {
+            series.exemplars.note(context, duration.as_secs_f64());
+        }
     }
 
     fn find(&self, method: &'static str, route: &str, status: u16) -> Option<Series> {
@@ -68,6 +74,7 @@ impl Red {
         let series = Series {
             requests: metrics::counter!("http_requests_total", &labels),
             duration: metrics::histogram!("http_request_duration_seconds", &labels),
+            exemplars: Exemplars::of(&labels),
         };
         // before a recorder is installed handles lead nowhere and must not be kept
         if crate::telemetry::metrics_installed() {

@@ -137,6 +137,10 @@ where
     }
 }
 
+/// The route of an answer that no local route gave, in metrics and logs. In the extensions of the response.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteLabel(pub &'static str);
+
 /// What is remembered of a request while the handler has it.
 struct Head {
     started: Instant,
@@ -240,7 +244,7 @@ impl Exchange {
             && self.kit.shared.in_flight.load(Ordering::Relaxed) > self.kit.shared.max_in_flight
     }
 
-    fn end(&mut self, status: u16) {
+    fn end(&mut self, status: u16, answered_by: Option<&'static str>) {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
@@ -251,7 +255,7 @@ impl Exchange {
                 method, path, started, ..
             },
             route,
-        ) = (&self.head, self.head.route());
+        ) = (&self.head, answered_by.unwrap_or_else(|| self.head.route()));
         let duration = started.elapsed();
         self.kit.shared.red.record(method, route, status, duration);
         let (service, duration_ms) = (self.kit.service, (duration.as_secs_f64() * 1e6).round() / 1e3);
@@ -265,7 +269,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.end(red::CLIENT_CLOSED);
+        self.end(red::CLIENT_CLOSED, None);
     }
 }
 
@@ -283,7 +287,8 @@ where
         admitted(&exchange, service, request).await
     };
     let response = finished(&exchange, response).await;
-    exchange.end(response.status().as_u16());
+    let answered_by = response.extensions().get::<RouteLabel>().map(|label| label.0);
+    exchange.end(response.status().as_u16(), answered_by);
     Ok(response)
 }
 
