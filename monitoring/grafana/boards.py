@@ -180,7 +180,7 @@ def core() -> Board:
     mine = f'{E}, pod="core-pod"'
     board.head("Accounts and mail")
     board.row(
-        graph("Sign-ins", [query(f"sum by (outcome) (rate(auth_logins_total{{{mine}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute, by outcome", stack=True),
+        graph("Sign-ins", [query(f"sum by (outcome) (rate(dreamscape_logins_total{{{mine}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute, by outcome", stack=True),
         graph("Password hashes, p95", [
             query(f"histogram_quantile(0.95, sum by (le) (rate(password_hash_duration_seconds_bucket{{{mine}}}[$__rate_interval])))", "work"),
             query(f"histogram_quantile(0.95, sum by (le) (rate(password_hash_wait_seconds_bucket{{{mine}}}[$__rate_interval])))", "wait for a turn"),
@@ -287,8 +287,8 @@ def business() -> Board:
     board.head("The saga from payment to booking")
     board.row(
         graph("Bookings by outcome", [query(f"sum by (outcome) (rate(dreamscape_bookings_total{{{E}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute", stack=True),
-        graph("Oldest open booking", [query(f"max by (saga) (dreamscape_saga_oldest_age_seconds{{{E}}})", "{{saga}}")], "s",
-              "Unpaid bookings end after 30 minutes; a payment may be in progress for a day", thresholds=rising(7200, 90000)),
+        graph("Oldest open booking", [query(f"max by (state) (dreamscape_saga_oldest_age_seconds{{{E}}})", "{{state}}")], "s",
+              "DRAFT is unpaid and ends after 30 minutes; PENDING_PAYMENT may last a day; PENDING is paid and waits for its supplier", thresholds=rising(7200, 90000)),
         graph("Events that wait", [
             query(f"max by (service) (outbox_lag_seconds{{{E}}})", "{{service}}"),
         ], "s", "Age of the oldest event that is not published", thresholds=rising(60, 600)),

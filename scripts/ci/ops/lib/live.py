@@ -30,8 +30,9 @@ POD_OF = {"auth": "GATEWAY_PORT", "users": "GATEWAY_PORT", "voyage": "BUSINESS_P
           "gateway": "WEB_PORT"}
 # what rules, dashboards and the autoscaler live of (operations §6.10)
 METRICS = {"CORE_METRICS_PORT": ("http_requests_total", "http_request_duration_seconds_bucket", "http_requests_in_flight",
-                                 "dreamscape_health_status", "db_pool_connections", "dreamscape_build_info"),
-           "BUSINESS_METRICS_PORT": ("http_requests_total", "dreamscape_health_status", "db_pool_connections"),
+                                 "dreamscape_health_status", "db_pool_connections", "dreamscape_build_info", "dreamscape_concurrent_users"),
+           "BUSINESS_METRICS_PORT": ("http_requests_total", "dreamscape_health_status", "db_pool_connections", "dreamscape_saga_oldest_age_seconds",
+                                     "dreamscape_ai_queue_length"),
            "EXPERIENCE_METRICS_PORT": ("http_requests_total", "dreamscape_health_status")}
 
 
