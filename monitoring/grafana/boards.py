@@ -310,39 +310,30 @@ def slo() -> Board:
                   "99.9 % of users' requests are not answered 5xx; 99 % are answered within half a second; both over 30 days.", tags=["slo"],
                   variables=[ENVIRONMENT, variable("pod", "Pod", "label_values(dreamscape_build_info, pod)")], since="now-7d", refresh="1m")
     mine = f'{E}, pod=~"$pod"'
-    board.head("Availability")
-    board.row(
-        *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_availability_errors:ratio_rate{span}{{{mine}}})", "percentunit",
-                 f"Share of requests in the last {span} that were not answered 5xx", thresholds=falling(0.995, 0.999), decimals=3, legend="{{pod}}", height=5)
-          for span in ("1h", "1d", "3d")),
-        figure("Budget left, 30 d", f"min by (pod) (pod:slo_availability_budget:remaining_ratio30d{{{mine}}})", "percentunit",
-               "What is left of the 0.1 % that may fail in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
-    )
-    board.row(
-        graph("Uptime of the pods", [query(f'avg by (pod) (avg_over_time(up{{job=~"(core|business|experience)-pod", {mine}}}[1h]))', "{{pod}}")], "percentunit",
-              "Share of replicas that answered Prometheus, by hour", top=1),
-        graph("Speed at which the budget burns", [
-            query(f"max by (pod) (pod:slo_availability_errors:ratio_rate1h{{{mine}}}) / 0.001", "{{pod}} 1h"),
-            query(f"max by (pod) (pod:slo_availability_errors:ratio_rate6h{{{mine}}}) / 0.001", "{{pod}} 6h"),
-        ], "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
-        graph("Budget left", [query(f"pod:slo_availability_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
-    )
-    board.head("Latency")
-    board.row(
-        *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_latency_errors:ratio_rate{span}{{{mine}}})", "percentunit",
-                 f"Share of requests in the last {span} that were answered within half a second", thresholds=falling(0.98, 0.99), decimals=3, legend="{{pod}}", height=5)
-          for span in ("1h", "1d", "3d")),
-        figure("Budget left, 30 d", f"min by (pod) (pod:slo_latency_budget:remaining_ratio30d{{{mine}}})", "percentunit",
-               "What is left of the 1 % that may be slow in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
-    )
-    board.row(
-        graph("Answered within half a second", [query(f"1 - pod:slo_latency_errors:ratio_rate1h{{{mine}}}", "{{pod}}")], "percentunit", "By hour", top=1),
-        graph("Speed at which the budget burns", [
-            query(f"max by (pod) (pod:slo_latency_errors:ratio_rate1h{{{mine}}}) / 0.01", "{{pod}} 1h"),
-            query(f"max by (pod) (pod:slo_latency_errors:ratio_rate6h{{{mine}}}) / 0.01", "{{pod}} 6h"),
-        ], "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
-        graph("Budget left", [query(f"pod:slo_latency_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
-    )
+
+    def objective(name: str, budget: float, good: str, bad: str, thresholds, first: Panel) -> None:
+        """How much was good lately, what is left of the budget, and how fast it goes."""
+        board.head(name.capitalize())
+        board.row(
+            *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_{name}_errors:ratio_rate{span}{{{mine}}})", "percentunit",
+                     f"Share of requests in the last {span} that were {good}", thresholds=thresholds, decimals=3, legend="{{pod}}", height=5)
+              for span in ("1h", "1d", "3d")),
+            figure("Budget left, 30 d", f"min by (pod) (pod:slo_{name}_budget:remaining_ratio30d{{{mine}}})", "percentunit",
+                   f"What is left of the {bad} in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
+        )
+        board.row(
+            first,
+            graph("Speed at which the budget burns",
+                  [query(f"max by (pod) (pod:slo_{name}_errors:ratio_rate{span}{{{mine}}}) / {budget}", f"{{{{pod}}}} {span}") for span in ("1h", "6h")],
+                  "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
+            graph("Budget left", [query(f"pod:slo_{name}_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
+        )
+
+    objective("availability", 0.001, "not answered 5xx", "0.1 % that may fail", falling(0.995, 0.999), graph(
+        "Uptime of the pods", [query(f'avg by (pod) (avg_over_time(up{{job=~"(core|business|experience)-pod", {mine}}}[1h]))', "{{pod}}")], "percentunit",
+        "Share of replicas that answered Prometheus, by hour", top=1))
+    objective("latency", 0.01, "answered within half a second", "1 % that may be slow", falling(0.98, 0.99), graph(
+        "Answered within half a second", [query(f"1 - pod:slo_latency_errors:ratio_rate1h{{{mine}}}", "{{pod}}")], "percentunit", "By hour", top=1))
     board.head("As the world sees it")
     board.row(
         states("Public addresses", [query('probe_success{job="blackbox"}', "{{instance}}")], "Probed every 30 s from inside the platform", height=9),
