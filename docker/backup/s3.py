@@ -136,7 +136,12 @@ class Store:
                 with open(path, "rb") as file:
                     self.call("PUT", bucket, key, body=file.read(), headers=headers)
             else:
-                self.put_parts(path, bucket, key, headers)
+                try:
+                    self.put_parts(path, bucket, key, headers)
+                except S3Error as error:
+                    # the answer to the last call was lost and the call repeated: then the upload is gone because it is done
+                    if error.status != 404:
+                        raise
             stored = self.head(bucket, key)
             if stored is not None and stored[:2] == (size, digest):
                 return digest, size
