@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dreamscape/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench demo setup fmt lint check prepare openapi docs conformance fuzz schemathesis test-observability test-stack clean
+.PHONY: help run test bench demo setup fmt lint check prepare openapi docs conformance fuzz schemathesis test-ops test-observability test-stack clean
 
 help: ## What there is to type
 	@printf 'DreamScape Big Pods\n\n'
@@ -53,6 +53,11 @@ fuzz: ## Feed random input to the parsers of what comes from outside (FUZZ_SECON
 schemathesis: ## Ask the running core pod everything its OpenAPI document allows, and some it does not
 	@scripts/setup.sh test
 	@scripts/schemathesis.sh
+
+test-ops: ## Prove operations without an engine, also what takes minutes: real brokers, promotion, recovery, musl
+	@scripts/setup.sh ops
+	@scripts/cargo.sh build --quiet -p dreamscape -p core-pod -p business-pod -p experience-pod
+	@scripts/ci/ops-check.sh --slow $(ARGS)
 
 test-observability: ## Watch the pods under load with a real Prometheus and ask every dashboard's queries
 	@scripts/setup.sh run

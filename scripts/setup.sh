@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian or Ubuntu machine lacks. Elsewhere it says what is missing and stops.
-# Usage: scripts/setup.sh run|test|bench
+# Usage: scripts/setup.sh run|test|ops|bench
 set -euo pipefail
 purpose=${1:-run}
 
@@ -24,13 +24,20 @@ if [ "$purpose" != run ]; then
 fi
 # Validators of operations (scripts/ci/ops-check.sh). Where one cannot be had its checks say SKIP.
 optional=()
-if [ "$purpose" = test ]; then
+if [ "$purpose" = test ] || [ "$purpose" = ops ]; then
     python3 -c 'import yaml' 2>/dev/null || optional+=(python3-yaml)
     command -v shellcheck >/dev/null || optional+=(shellcheck)
     command -v promtool >/dev/null || optional+=(prometheus)
     command -v amtool >/dev/null || [ -x /usr/bin/prometheus-alertmanager ] || optional+=(prometheus-alertmanager)
     command -v jq >/dev/null || optional+=(jq)
     command -v gpg >/dev/null || optional+=(gnupg)
+fi
+if [ "$purpose" = ops ]; then
+    command -v musl-gcc >/dev/null || optional+=(musl-tools)
+    command -v busybox >/dev/null || optional+=(busybox)
+    command -v file >/dev/null || optional+=(file)
+    command -v java >/dev/null || optional+=(default-jre-headless)
+    command -v mvn >/dev/null || optional+=(maven)
 fi
 
 sudo=()

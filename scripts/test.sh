@@ -27,7 +27,7 @@ scripts/ci/production-features.sh
 [ "$only" = lint ] && exit 0
 
 step "build of pods and tests"
-KAFKA_JARS=$(scripts/ci/kafka/jars.sh)
+KAFKA_JARS=$(scripts/ci/kafka/jars.sh scripts/ci/kafka/tests.xml)
 export KAFKA_JARS
 scripts/cargo.sh test --workspace --no-run --quiet
 

@@ -180,7 +180,7 @@ def core() -> Board:
     mine = f'{E}, pod="core-pod"'
     board.head("Accounts and mail")
     board.row(
-        graph("Sign-ins", [query(f"sum by (outcome) (rate(auth_logins_total{{{mine}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute, by outcome", stack=True),
+        graph("Sign-ins", [query(f"sum by (outcome) (rate(dreamscape_logins_total{{{mine}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute, by outcome", stack=True),
         graph("Password hashes, p95", [
             query(f"histogram_quantile(0.95, sum by (le) (rate(password_hash_duration_seconds_bucket{{{mine}}}[$__rate_interval])))", "work"),
             query(f"histogram_quantile(0.95, sum by (le) (rate(password_hash_wait_seconds_bucket{{{mine}}}[$__rate_interval])))", "wait for a turn"),
@@ -287,8 +287,8 @@ def business() -> Board:
     board.head("The saga from payment to booking")
     board.row(
         graph("Bookings by outcome", [query(f"sum by (outcome) (rate(dreamscape_bookings_total{{{E}}}[$__rate_interval])) * 60", "{{outcome}}")], "opm", "A minute", stack=True),
-        graph("Oldest open booking", [query(f"max by (saga) (dreamscape_saga_oldest_age_seconds{{{E}}})", "{{saga}}")], "s",
-              "Unpaid bookings end after 30 minutes; a payment may be in progress for a day", thresholds=rising(7200, 90000)),
+        graph("Oldest open booking", [query(f"max by (state) (dreamscape_saga_oldest_age_seconds{{{E}}})", "{{state}}")], "s",
+              "DRAFT is unpaid and ends after 30 minutes; PENDING_PAYMENT may last a day; PENDING is paid and waits for its supplier", thresholds=rising(7200, 90000)),
         graph("Events that wait", [
             query(f"max by (service) (outbox_lag_seconds{{{E}}})", "{{service}}"),
         ], "s", "Age of the oldest event that is not published", thresholds=rising(60, 600)),
@@ -310,39 +310,30 @@ def slo() -> Board:
                   "99.9 % of users' requests are not answered 5xx; 99 % are answered within half a second; both over 30 days.", tags=["slo"],
                   variables=[ENVIRONMENT, variable("pod", "Pod", "label_values(dreamscape_build_info, pod)")], since="now-7d", refresh="1m")
     mine = f'{E}, pod=~"$pod"'
-    board.head("Availability")
-    board.row(
-        *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_availability_errors:ratio_rate{span}{{{mine}}})", "percentunit",
-                 f"Share of requests in the last {span} that were not answered 5xx", thresholds=falling(0.995, 0.999), decimals=3, legend="{{pod}}", height=5)
-          for span in ("1h", "1d", "3d")),
-        figure("Budget left, 30 d", f"min by (pod) (pod:slo_availability_budget:remaining_ratio30d{{{mine}}})", "percentunit",
-               "What is left of the 0.1 % that may fail in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
-    )
-    board.row(
-        graph("Uptime of the pods", [query(f'avg by (pod) (avg_over_time(up{{job=~"(core|business|experience)-pod", {mine}}}[1h]))', "{{pod}}")], "percentunit",
-              "Share of replicas that answered Prometheus, by hour", top=1),
-        graph("Speed at which the budget burns", [
-            query(f"max by (pod) (pod:slo_availability_errors:ratio_rate1h{{{mine}}}) / 0.001", "{{pod}} 1h"),
-            query(f"max by (pod) (pod:slo_availability_errors:ratio_rate6h{{{mine}}}) / 0.001", "{{pod}} 6h"),
-        ], "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
-        graph("Budget left", [query(f"pod:slo_availability_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
-    )
-    board.head("Latency")
-    board.row(
-        *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_latency_errors:ratio_rate{span}{{{mine}}})", "percentunit",
-                 f"Share of requests in the last {span} that were answered within half a second", thresholds=falling(0.98, 0.99), decimals=3, legend="{{pod}}", height=5)
-          for span in ("1h", "1d", "3d")),
-        figure("Budget left, 30 d", f"min by (pod) (pod:slo_latency_budget:remaining_ratio30d{{{mine}}})", "percentunit",
-               "What is left of the 1 % that may be slow in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
-    )
-    board.row(
-        graph("Answered within half a second", [query(f"1 - pod:slo_latency_errors:ratio_rate1h{{{mine}}}", "{{pod}}")], "percentunit", "By hour", top=1),
-        graph("Speed at which the budget burns", [
-            query(f"max by (pod) (pod:slo_latency_errors:ratio_rate1h{{{mine}}}) / 0.01", "{{pod}} 1h"),
-            query(f"max by (pod) (pod:slo_latency_errors:ratio_rate6h{{{mine}}}) / 0.01", "{{pod}} 6h"),
-        ], "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
-        graph("Budget left", [query(f"pod:slo_latency_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
-    )
+
+    def objective(name: str, budget: float, good: str, bad: str, thresholds, first: Panel) -> None:
+        """How much was good lately, what is left of the budget, and how fast it goes."""
+        board.head(name.capitalize())
+        board.row(
+            *(figure(f"Last {span}", f"1 - avg by (pod) (pod:slo_{name}_errors:ratio_rate{span}{{{mine}}})", "percentunit",
+                     f"Share of requests in the last {span} that were {good}", thresholds=thresholds, decimals=3, legend="{{pod}}", height=5)
+              for span in ("1h", "1d", "3d")),
+            figure("Budget left, 30 d", f"min by (pod) (pod:slo_{name}_budget:remaining_ratio30d{{{mine}}})", "percentunit",
+                   f"What is left of the {bad} in 30 days", thresholds=falling(0, 0.25), decimals=1, legend="{{pod}}", height=5),
+        )
+        board.row(
+            first,
+            graph("Speed at which the budget burns",
+                  [query(f"max by (pod) (pod:slo_{name}_errors:ratio_rate{span}{{{mine}}}) / {budget}", f"{{{{pod}}}} {span}") for span in ("1h", "6h")],
+                  "short", "1 spends the budget exactly in 30 days; 14.4 pages", thresholds=rising(1, 14.4)),
+            graph("Budget left", [query(f"pod:slo_{name}_budget:remaining_ratio30d{{{mine}}}", "{{pod}}")], "percentunit", "Over the last 30 days"),
+        )
+
+    objective("availability", 0.001, "not answered 5xx", "0.1 % that may fail", falling(0.995, 0.999), graph(
+        "Uptime of the pods", [query(f'avg by (pod) (avg_over_time(up{{job=~"(core|business|experience)-pod", {mine}}}[1h]))', "{{pod}}")], "percentunit",
+        "Share of replicas that answered Prometheus, by hour", top=1))
+    objective("latency", 0.01, "answered within half a second", "1 % that may be slow", falling(0.98, 0.99), graph(
+        "Answered within half a second", [query(f"1 - pod:slo_latency_errors:ratio_rate1h{{{mine}}}", "{{pod}}")], "percentunit", "By hour", top=1))
     board.head("As the world sees it")
     board.row(
         states("Public addresses", [query('probe_success{job="blackbox"}', "{{instance}}")], "Probed every 30 s from inside the platform", height=9),
@@ -407,6 +398,11 @@ def postgresql() -> Board:
             query("rate(pg_dreamscape_archiver_archived_total[$__rate_interval]) * 60", "archived"),
             query("rate(pg_dreamscape_archiver_failed_total[$__rate_interval]) * 60", "failed"),
         ], "opm", "Files a minute"),
+    )
+    board.row(
+        graph("WAL written", [query("rate(pg_dreamscape_archiver_written_bytes_total[$__rate_interval])", "written")], "Bps", "By the primary; a quiet one has nothing to archive"),
+        graph("Age of the newest archived WAL", [query("max(pg_dreamscape_archiver_last_archived_age_seconds)", "age")], "s", "Above five minutes only while nobody writes", thresholds=rising(300, 900)),
+        graph("Log received by the backup", [query("max(avg_over_time(dreamscape_wal_receiver_running[5m]))", "of the last five minutes")], "percentunit", "Less than half of five minutes: it does not get on", thresholds=falling(0.5, 0.95)),
     )
     board.row(
         graph("Backups", [query("max by (kind) (dreamscape_backup_last_size_bytes)", "{{kind}}")], "bytes", "What the last one of each kind stored"),

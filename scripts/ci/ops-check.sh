@@ -2,19 +2,21 @@
 # Everything about operations that can be proven without an engine: runs each executable of scripts/ci/ops and prints one line per
 # check. A tool that is missing is a SKIP with its reason, never silence.
 #
-# Usage: scripts/ci/ops-check.sh [--only WORD] [--results FILE]
+# Usage: scripts/ci/ops-check.sh [--slow] [--only WORD] [--results FILE]
+#   --slow           also those of scripts/ci/ops/slow, which take minutes
 #   --only WORD      only the checks whose file name contains WORD
 #   --results FILE   also write the lines as they came, tab separated: status, V-code, R-numbers, text, file
 # Exit code: 0 nothing failed, 1 something did, 2 bad arguments.
 set -euo pipefail
 
-only='' results=''
+only='' results='' folders=(scripts/ci/ops) limit=900
 while [ $# -gt 0 ]; do
     case $1 in
-        --help | -h) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --help | -h) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --slow) folders+=(scripts/ci/ops/slow); limit=3600; shift ;;
         --only) only=${2:?--only needs a word}; shift 2 ;;
         --results) results=$(realpath -m "${2:?--results needs a file}"); shift 2 ;;
-        *) echo "Usage: scripts/ci/ops-check.sh [--only WORD] [--results FILE]" >&2; exit 2 ;;
+        *) echo "Usage: scripts/ci/ops-check.sh [--slow] [--only WORD] [--results FILE]" >&2; exit 2 ;;
     esac
 done
 cd "$(dirname "$0")/../.."
@@ -29,7 +31,7 @@ trap 'rm -rf "$work"' EXIT
 check() {
     local script=$1 name started=$SECONDS code=0
     name=$(basename "$script" .sh)
-    timeout --kill-after=10 "${OPS_TIMEOUT:-900}" "$script" >"$work/$name.out" 2>"$work/$name.err" </dev/null || code=$?
+    timeout --kill-after=10 "${OPS_TIMEOUT:-$limit}" "$script" >"$work/$name.out" 2>"$work/$name.err" </dev/null || code=$?
     echo $((SECONDS - started)) >"$work/$name.seconds"
     grep -P '^(PASS|FAIL|SKIP)\t[^\t]+\t[^\t]+\t' "$work/$name.out" >"$work/$name.own" || true
     if [ "$code" -ne 0 ] && ! grep -q '^FAIL' "$work/$name.own"; then
@@ -40,16 +42,18 @@ check() {
     fi
 }
 export -f check
-export work
+export work limit
 
 scripts/ci/ops/lib/tools.sh
 scripts=()
-for script in scripts/ci/ops/*.sh; do
-    if [ -x "$script" ] && [[ $(basename "$script") == *"$only"* ]]; then scripts+=("$script"); fi
+for folder in "${folders[@]}"; do
+    for script in "$folder"/*.sh; do
+        if [ -x "$script" ] && [[ $(basename "$script") == *"$only"* ]]; then scripts+=("$script"); fi
+    done
 done
 [ ${#scripts[@]} -gt 0 ] || { echo "no check is called like $only" >&2; exit 2; }
 # the longest first, several at a time: most of them wait for servers
-order() { case $1 in *stack-scripts*) echo 0 ;; *dataplane*) echo 1 ;; *prometheus*) echo 2 ;; *) echo 3 ;; esac }
+order() { case $1 in */slow/* | *stack-scripts*) echo 0 ;; *dataplane*) echo 1 ;; *prometheus*) echo 2 ;; *) echo 3 ;; esac }
 sorted=$(for script in "${scripts[@]}"; do printf '%s %s\n' "$(order "$script")" "$script"; done | sort -s -k1,1 | cut -d' ' -f2)
 # shellcheck disable=SC2016 # the inner bash expands it
 xargs -P "${OPS_JOBS:-3}" -I{} bash -c 'check "$1"' check {} <<<"$sorted"

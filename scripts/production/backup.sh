@@ -1,6 +1,8 @@
 #!/bin/bash
 # Backups by hand, in the backup service of the stack, which makes one every night by itself. contract: operations R-133, §6.14
 set -euo pipefail
+# shellcheck source=scripts/production/lib/containers.sh
+. "$(dirname "$(readlink -f "$0")")/lib/containers.sh"
 
 usage() {
     cat <<'TEXT'
@@ -38,15 +40,7 @@ esac
 die() { echo "backup: $*" >&2; exit "${code:-1}"; }
 command -v docker >/dev/null || code=3 die "there is no docker command"
 
-engine=()
-container=$(docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_backup" | head -1)
-if [ -z "$container" ]; then
-    node=$(docker service ps --filter desired-state=running --format '{{.Node}}' "${stack}_backup" 2>/dev/null | head -1)
-    [ -n "$node" ] || code=3 die "the service ${stack}_backup is not running"
-    engine=(-H "ssh://$node")
-    container=$(docker "${engine[@]}" ps -q --filter "label=com.docker.swarm.service.name=${stack}_backup" | head -1)
-    [ -n "$container" ] || code=3 die "the container of ${stack}_backup was not found on $node"
-fi
+container_of backup || code=3 die "the service ${stack}_backup is not running${engine[*]:+, or its container was not found over ${engine[1]}}"
 
 if [ "${arguments[0]}" != configs ]; then
     exec docker "${engine[@]}" exec "$container" backup "${arguments[@]}"

@@ -114,7 +114,7 @@ check_settings() {
         *) die "$USAGE" "TRAEFIK_VERSION is 3 or 2.10" ;;
     esac
     [ -z "$traefik_v2" ] || chosen+=("$compose/docker-compose.traefik-v2.10.yml")
-    [ "$BACKUP_S3_ENDPOINT" = http://minio:9000 ] || chosen+=("$compose/docker-compose.backup-external.yml")
+    ! backup_is_external || chosen+=("$external_backup")
     # shellcheck disable=SC2034  # exported by name
     case $PG_PRIMARY_SERVICE in
         postgres-primary) PG_PRIMARY_ALIAS=postgres-rw PG_REPLICA_ALIAS=postgres-ro ;;

@@ -41,7 +41,7 @@ done
 # What an optional secret holds that was left out: the pods take a placeholder for "not configured".
 PLACEHOLDER=placeholder-not-configured
 OPTIONAL=' amadeus_api_key amadeus_api_secret duffel_api_token openweather_api_key openai_api_key sendgrid_api_key smtp_password slack_webhook_url pagerduty_routing_key '
-ASKED="$OPTIONAL stripe_secret_key stripe_webhook_secret "
+ASKED="$OPTIONAL stripe_secret_key stripe_webhook_secret backup_external_s3_access_key backup_external_s3_secret_key "
 
 # Secrets that only make sense together: all members are made in one go, the first one first.
 GROUPS_OF_SECRETS=(
@@ -50,6 +50,7 @@ GROUPS_OF_SECRETS=(
     'grafana_admin_password traefik_users'
     's3_access_key s3_secret_key'
     'backup_s3_access_key backup_s3_secret_key'
+    'backup_external_s3_access_key backup_external_s3_secret_key'
     'minio_root_user minio_root_password'
     'amadeus_api_key amadeus_api_secret'
 )

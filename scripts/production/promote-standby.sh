@@ -2,6 +2,8 @@
 # Makes the PostgreSQL standby the primary, after the old primary is fenced off; or brings a former primary back as standby.
 # contract: operations §6.7, P-38
 set -euo pipefail
+# shellcheck source=scripts/production/lib/containers.sh
+. "$(dirname "$(readlink -f "$0")")/lib/containers.sh"
 
 usage() {
     cat <<'TEXT'
@@ -54,19 +56,6 @@ network=${stack}_database-network
 service_env() { # SERVICE NAME
     docker service inspect --format '{{range .Spec.TaskTemplate.ContainerSpec.Env}}{{println .}}{{end}}' "${stack}_$1" |
         sed -n "s/^$2=//p" | tail -1
-}
-# The container of a service: on this machine, or on its node over ssh.
-engine=()
-container_of() {
-    local node
-    engine=()
-    container=$(docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_$1" | head -1)
-    [ -z "$container" ] || return 0
-    node=$(docker service ps --filter desired-state=running --format '{{.Node}}' "${stack}_$1" | head -1)
-    [ -n "$node" ] || return 1
-    engine=(-H "ssh://$node")
-    container=$(docker "${engine[@]}" ps -q --filter "label=com.docker.swarm.service.name=${stack}_$1" 2>/dev/null | head -1)
-    [ -n "$container" ]
 }
 sql() { # SERVICE STATEMENT
     container_of "$1" && docker "${engine[@]}" exec "$container" psql -qAtX -v ON_ERROR_STOP=1 -U postgres -d postgres -c "$2"

@@ -2,6 +2,8 @@
 # Restores the database or the objects of the stack from a backup, or takes the database back to a moment. Stops what writes first,
 # and starts it again only when every table is proven to be what was backed up. contract: operations R-134, §6.14
 set -euo pipefail
+# shellcheck source=scripts/production/lib/containers.sh
+. "$(dirname "$(readlink -f "$0")")/lib/containers.sh"
 
 usage() {
     cat <<'TEXT'
@@ -44,15 +46,7 @@ die() { echo "restore: $*" >&2; exit "${code:-1}"; }
 command -v docker >/dev/null || code=3 die "there is no docker command"
 [ -n "$yes$dry_run" ] || code=2 die "say --yes, or look first with --dry-run"
 
-engine=()
-container=$(docker ps -q --filter "label=com.docker.swarm.service.name=${stack}_backup" | head -1)
-if [ -z "$container" ]; then
-    node=$(docker service ps --filter desired-state=running --format '{{.Node}}' "${stack}_backup" 2>/dev/null | head -1)
-    [ -n "$node" ] || code=3 die "the service ${stack}_backup is not running"
-    engine=(-H "ssh://$node")
-    container=$(docker "${engine[@]}" ps -q --filter "label=com.docker.swarm.service.name=${stack}_backup" | head -1)
-    [ -n "$container" ] || code=3 die "the container of ${stack}_backup was not found on $node"
-fi
+container_of backup || code=3 die "the service ${stack}_backup is not running${engine[*]:+, or its container was not found over ${engine[1]}}"
 in_backup() { docker "${engine[@]}" exec "$container" "$@"; }
 
 # an assignment: the failure inside must end this

@@ -61,7 +61,7 @@ cp "$here/kafka-run.sh" "$context/kafka/run.sh"
 cp "$here/kafka-tool.sh" "$context/kafka/tool.sh"
 chmod 0755 "$context"/kafka/*.sh
 for pod in core-pod business-pod experience-pod; do cp "$bin/$pod" "$context/bin/"; done
-jars=$("$root/scripts/ci/ops/kafka/jars.sh")
+jars=$("$root/scripts/ci/kafka/jars.sh" "$root/scripts/ci/kafka/stack.xml")
 [ -n "$jars" ] || exit 3
 cp "$jars"/*.jar "$context/kafka/jars/"
 agent=$(sed -n 's/^ARG JMX_AGENT_VERSION=//p' "$root/docker/kafka/Dockerfile")

@@ -12,22 +12,10 @@ find_postgres || { skip V11 R-133,R-134 "PostgreSQL 15's server programs are not
 for needed in jq gpg; do command -v $needed >/dev/null || { skip V11 R-133,R-134 "$needed is not here"; finish; }; done
 start_s3 || { skip V11 R-133,R-134 "moto's S3 server is not here and cannot be installed"; finish; }
 
-prepare_nodes
-node_extra="-c shared_buffers=128MB"
-secret >"$scratch/secrets/backup-key"
-mkdir -p "$scratch/spool"
-own "$scratch/spool" "$scratch/secrets"
-start_node "$a" primary-entrypoint.sh
-eventually 30 has_passwords "$a" || { cat "$scratch/$a.log" >&2; fail V11 R-133 "the database starts"; finish; }
-
-tool_env=(DB_HOST="$a" DB_PORT="${port_of[$a]}" DB_PASSWORD_FILE="$scratch/secrets/db" REPLICATION_PASSWORD_FILE="$scratch/secrets/replication"
-    BACKUP_ENCRYPTION_KEY_FILE="$scratch/secrets/backup-key" BACKUP_SPOOL="$scratch/spool" PG_BIN="$PG_BIN"
-    PG_INIT_SQL="$root/scripts/postgres-init-prod.sql" S3_TRIES=2 BACKUP_VERIFY=no)
-run_tool() { as_account env "${tool_env[@]}" "$root/docker/backup/$1" "${@:2}"; }
+start_what_is_backed_up R-133,R-134
 backup() { run_tool backup.sh "$@"; }
 restore() { run_tool restore.sh "$@"; }
 with() { as_account env "${tool_env[@]}" "${settings[@]}" "$@"; } # settings=(NAME=value): with COMMAND...
-owner() { sql_as "$a" dreamscape_prod "$(cat "$scratch/secrets/db")" "$1"; }
 
 # -- Something to lose: the real schema if the pods are built, and rows of every awkward kind
 target=${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}/debug

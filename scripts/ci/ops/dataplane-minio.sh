@@ -72,9 +72,10 @@ boto "s3.create_bucket(Bucket='dreamscape-loki')" \
     "for bucket in ('dreamscape-vr-assets', 'dreamscape-user-uploads', 'dreamscape-ai-generations', 'dreamscape-backups', 'dreamscape-loki'): s3.put_object(Bucket=bucket, Key='there', Body=b'x')"
 boto "import boto3, json
 iam = boto3.client('iam', endpoint_url='$S3_ENDPOINT', region_name='us-east-1')
-for name in ('pods', 'backup', 'loki'):
+everything = json.dumps({'Version': '2012-10-17', 'Statement': [{'Effect': 'Allow', 'Action': 's3:*', 'Resource': '*'}]})
+for name in ('pods', 'backup', 'loki', 'root'):
     iam.create_user(UserName=name)
-    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=open(f'$policies/{name}.json').read())
+    iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=everything if name == 'root' else open(f'$policies/{name}.json').read())
     key = iam.create_access_key(UserName=name)['AccessKey']
     open(f'$scratch/{name}.key', 'w').write(key['AccessKeyId'] + ' ' + key['SecretAccessKey'])" || fail V8 R-056 "the accounts are made"
 curl -sf -X POST -H 'Content-Type: text/plain' -d 0 "$S3_ENDPOINT/moto-api/reset-auth" >/dev/null
@@ -104,6 +105,47 @@ words.append('c' if tries(lambda: client.create_bucket(Bucket='dreamscape-other'
 print(' '.join(words))"
 }
 check V8 R-056 "pods: objects of their three buckets, nothing of backups or logs, no bucket of their own" equal "lrwd- lrwd- lrwd- ----- ----- -" "$(may pods)"
-check V8 R-056 "backup: reads those three, writes backups alone" equal "lr--- lr--- lr--- lrwd- ----- -" "$(may backup)"
+check V8 R-056 "backup: reads those three and puts objects back, deletes backups alone" equal "lrw-- lrw-- lrw-- lrwd- ----- -" "$(may backup)"
 check V8 R-056 "loki: its bucket alone" equal "----- ----- ----- ----- lrwd- -" "$(may loki)"
+
+# -- Objects of that store are copied into another one outside and come back, with the accounts that the stack has
+inner=$S3_ENDPOINT
+inside() { # what is in the stack's store
+    boto "import boto3
+access, secret = open('$scratch/root.key').read().split()
+s3 = boto3.client('s3', endpoint_url='$inner', region_name='us-east-1', aws_access_key_id=access, aws_secret_access_key=secret)
+$1"
+}
+inside "for key, body in (('users/a.png', b'a' * 5000), ('users/b.png', b'b' * 5000)): s3.put_object(Bucket='dreamscape-user-uploads', Key=key, Body=body, ContentType='image/png')"
+outer_port=$(free_ports 1)
+"$moto" -m moto.server -H 127.0.0.1 -p "$outer_port" >"$scratch/outer.log" 2>&1 &
+started+=("$!")
+eventually 60 curl -sf "http://127.0.0.1:$outer_port/moto-api/" || { cat "$scratch/outer.log" >&2; fail V11 R-133 "a second S3 server starts"; finish; }
+cut -d' ' -f1 "$scratch/backup.key" >"$scratch/secrets/inner-access"
+cut -d' ' -f2 "$scratch/backup.key" >"$scratch/secrets/inner-secret"
+printf outside-access >"$scratch/secrets/outer-access"
+printf 'outside/secret+of-another-provider' >"$scratch/secrets/outer-secret"
+secret >"$scratch/secrets/encryption"
+outside() { # what is in the store outside
+    AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test "$moto" -c "import boto3, sys
+s3 = boto3.client('s3', endpoint_url='http://127.0.0.1:$outer_port', region_name='us-east-1')
+$1"
+}
+outside "s3.create_bucket(Bucket='dreamscape-backups')"
+copies() { # objects.py with the environment of compose/docker-compose.backup-external.yml
+    BACKUP_S3_BUCKET=dreamscape-backups BACKUP_ENCRYPTION_KEY_FILE=$scratch/secrets/encryption BACKUP_WORK=$scratch \
+        BACKUP_OBJECT_BUCKETS="dreamscape-vr-assets dreamscape-user-uploads dreamscape-ai-generations" S3_REGION=eu-west-3 \
+        S3_ENDPOINT=http://127.0.0.1:$outer_port S3_ACCESS_KEY_FILE=$scratch/secrets/outer-access S3_SECRET_KEY_FILE=$scratch/secrets/outer-secret \
+        SOURCE_S3_ENDPOINT=$inner SOURCE_S3_ACCESS_KEY_FILE=$scratch/secrets/inner-access SOURCE_S3_SECRET_KEY_FILE=$scratch/secrets/inner-secret \
+        python3 "$root/docker/backup/objects.py" "$@" 2>&1
+}
+says() { local words=$1 said; shift; said=$("$@") && grep -qF -- "$words" <<<"$said" || { echo "$said"; return 1; }; }
+check V11 R-133 "backups outside of the stack: objects are read from the stack's store" says "8 objects, " copies backup "$scratch/objects.list"
+check V11 R-133 "and their copies are in the store outside" equal 3 "$(outside "print(s3.list_objects_v2(Bucket='dreamscape-backups', Prefix='objects/')['KeyCount'])")"
+check V11 R-133 "and in no bucket of the stack" equal 1 "$(inside "print(s3.list_objects_v2(Bucket='dreamscape-backups')['KeyCount'])")"
+check V11 R-133 "the copies are whole" says "3 contents are whole" copies verify "$scratch/objects.list"
+inside "s3.delete_object(Bucket='dreamscape-user-uploads', Key='users/a.png')"
+check V11 R-056,R-134 "a lost object comes back with the account of the backups" says "1 restored, 7 were there, 0 left" copies restore "$scratch/objects.list"
+check V11 R-056,R-134 "with its content and its type" equal "image/png 5000" \
+    "$(inside "one = s3.get_object(Bucket='dreamscape-user-uploads', Key='users/a.png'); print(one['ContentType'], len(one['Body'].read()))")"
 finish

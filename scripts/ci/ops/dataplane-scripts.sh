@@ -26,7 +26,7 @@ form() {
 }
 check V8 - "scripts: first line, mode, line ends, errors end them, usage, syntax" form
 if command -v shellcheck >/dev/null; then
-    check V8 - "shellcheck is content" shellcheck -x -P "$root" "${scripts[@]}" "$root"/scripts/ci/ops/lib/dataplane*.sh "$root/scripts/ci/ops/kafka/jars.sh"
+    check V8 - "shellcheck is content" shellcheck -x -P "$root" "${scripts[@]}" "$root"/scripts/ci/ops/lib/dataplane*.sh "$root/scripts/ci/kafka/jars.sh"
 else
     skip V8 - "shellcheck is not here"
 fi

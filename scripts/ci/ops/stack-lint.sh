@@ -6,10 +6,7 @@ set -euo pipefail
 # shellcheck source=scripts/ci/ops/lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
 
-if ! python3 -c 'import yaml' 2>/dev/null; then
-    skip V4 - "the stack linter (Python has no yaml: python3-yaml)"
-    finish
-fi
+needs_yaml V4 - "the stack linter"
 python3 "$ops_root/scripts/ci/ops/lib/stack_lint.py" || ops_failed=1
 python3 "$ops_root/scripts/ci/ops/lib/test_stack_lint.py" || ops_failed=1
 check V9 R-093,R-094 "the Dockerfiles of our programs come from one template" "$ops_root/scripts/docker/render.sh" --check

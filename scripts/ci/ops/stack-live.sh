@@ -5,9 +5,6 @@ set -euo pipefail
 [ "${1:-}" != --help ] || { echo "Usage: scripts/ci/ops/stack-live.sh"; exit 0; }
 # shellcheck source=scripts/ci/ops/lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
-if ! python3 -c 'import yaml' 2>/dev/null; then
-    skip V20 R-003,R-008,R-012,R-136 "the running platform (Python has no yaml: python3-yaml)"
-    finish
-fi
+needs_yaml V20 R-003,R-008,R-012,R-136 "the running platform"
 python3 "$ops_root/scripts/ci/ops/lib/live.py" || ops_failed=1
 finish

@@ -5,10 +5,7 @@ set -euo pipefail
 [ "${1:-}" != --help ] || { echo "Usage: scripts/ci/ops/stack-scripts.sh"; exit 0; }
 # shellcheck source=scripts/ci/ops/lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
-if ! python3 -c 'import yaml' 2>/dev/null; then
-    skip V8 R-063,R-064,R-138 "the scripts against a fake docker (Python has no yaml: python3-yaml)"
-    finish
-fi
+needs_yaml V8 R-063,R-064,R-138 "the scripts against a fake docker"
 # side by side: they wait for small programs most of the time
 classes=()
 for class in Deploy Secrets Pods; do

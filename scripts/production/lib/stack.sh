@@ -65,7 +65,15 @@ top_level_keys() {
         inside && /^  [a-z0-9_]+:/ { sub(":.*", "", $1); print $1 }' "$@" | sort -u
 }
 
-secret_keys() { top_level_keys secrets "$compose/docker-compose.bigpods.prod.yml"; }
+# Whether the settings say that backups leave the stack; the overlay for it has secrets of its own.
+external_backup=$compose/docker-compose.backup-external.yml
+backup_is_external() { [ "${BACKUP_S3_ENDPOINT:-http://minio:9000}" != http://minio:9000 ]; }
+
+secret_keys() {
+    local files=("$compose/docker-compose.bigpods.prod.yml")
+    ! backup_is_external || files+=("$external_backup")
+    top_level_keys secrets "${files[@]}"
+}
 
 # All our secrets in the Swarm, one name a line.
 existing_secrets() { docker secret ls --format '{{.Name}}' | grep '^dreamscape_' || true; }

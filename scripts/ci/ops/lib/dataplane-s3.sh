@@ -33,6 +33,21 @@ start_s3() {
         boto "s3.create_bucket(Bucket='$bucket')"
     done
 }
+# The database that the checks of the backups back up, its keys and the spool; sets tool_env and run_tool. R-NUMBERS: for what fails.
+start_what_is_backed_up() {
+    prepare_nodes
+    node_extra="-c shared_buffers=128MB"
+    secret >"$scratch/secrets/backup-key"
+    mkdir -p "$scratch/spool"
+    own "$scratch/spool" "$scratch/secrets"
+    start_node "$a" primary-entrypoint.sh
+    eventually 30 has_passwords "$a" || { cat "$scratch/$a.log" >&2; fail V11 "$1" "the database starts"; finish; }
+    tool_env=(DB_HOST="$a" DB_PORT="${port_of[$a]}" DB_PASSWORD_FILE="$scratch/secrets/db" REPLICATION_PASSWORD_FILE="$scratch/secrets/replication"
+        BACKUP_ENCRYPTION_KEY_FILE="$scratch/secrets/backup-key" BACKUP_SPOOL="$scratch/spool" PG_BIN="$PG_BIN"
+        PG_INIT_SQL="$root/scripts/postgres-init-prod.sql" S3_TRIES=2 BACKUP_VERIFY=no)
+}
+run_tool() { as_account env "${tool_env[@]}" "$root/docker/backup/$1" "${@:2}"; }
+owner() { sql_as "$a" dreamscape_prod "$(cat "$scratch/secrets/db")" "$1"; }
 # boto LINE...: pieces of Python with boto3's client as `s3`, run one after the other in a process that lives as long as the check.
 boto() {
     local status said

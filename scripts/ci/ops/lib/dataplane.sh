@@ -2,27 +2,10 @@
 # Sourced by scripts/ci/ops/dataplane-*.sh and scripts/ci/ops/slow/dataplane-*.sh.
 # shellcheck shell=bash disable=SC2317,SC2034
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../../.." && pwd)
-failed=0
+# shellcheck source=scripts/ci/ops/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+root=$ops_root
 started=()
-
-# One line per check: STATUS, V-code, R-numbers, text; separated by tabs.
-result() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4"; }
-pass() { result PASS "$@"; }
-fail() { result FAIL "$@"; failed=1; }
-skip() { result SKIP "$@"; }
-
-# check V R TEXT COMMAND...: PASS if the command succeeds, else FAIL and what it said.
-check() {
-    local v=$1 r=$2 text=$3 said
-    shift 3
-    if said=$("$@" 2>&1); then
-        pass "$v" "$r" "$text"
-    else
-        fail "$v" "$r" "$text"
-        printf '%s\n' "$said" | tail -15 | sed 's/^/    /' >&2
-    fi
-}
 
 equal() { [ "$1" = "$2" ] || { echo "expected: $1"; echo "seen:     $2"; return 1; }; }
 refused() { if "$@" >"$scratch/refused.out" 2>&1; then echo "succeeded, but must be refused:"; cat "$scratch/refused.out"; return 1; fi; }
@@ -92,5 +75,3 @@ find_postgres() {
 }
 as_account() { "${as[@]}" "$@"; }
 own() { [ "$(id -u)" -ne 0 ] || chown -R "$account" "$@"; }
-
-finish() { exit "$failed"; }

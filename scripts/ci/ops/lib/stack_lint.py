@@ -102,6 +102,8 @@ CONSUMERS = {
     "traefik_users": {"traefik"},
     **{name: {"alertmanager"} for name in ("smtp_password", "slack_webhook_url", "pagerduty_routing_key")},
 }
+# With backup-external: the keys of a store outside of the stack
+EXTERNAL = {"backup_external_s3_access_key", "backup_external_s3_secret_key"}
 # Names the contract fixes for adapters and pods that read them in a later release.
 PLANNED = {
     "core-pod": set(),
@@ -133,11 +135,11 @@ def size(text):
 class Subject:
     """A rendered stack, and the files of the repository that belong to it."""
 
-    def __init__(self, rendered, *, small=False, deployed=False, overlay=None):
+    def __init__(self, rendered, *, small=False, deployed=False, overlays=()):
         self.stack = rendered
         self.small = small
         self.deployed = deployed
-        self.overlay = overlay
+        self.overlays = frozenset(overlays)
         self.services = rendered.get("services", {})
         self.extra = {}  # replacements of files, for tests
 
@@ -194,7 +196,7 @@ def rule(requirements, text, *, code="V4", base=False):
 @rule("R-001", "the stack has exactly the services of the topology")
 def topology(subject):
     names = set(subject.services)
-    allowed = set(TABLE) | ({"redis-4", "redis-5", "redis-6"} if subject.overlay == "redis-6" else set())
+    allowed = set(TABLE) | ({"redis-4", "redis-5", "redis-6"} if "redis-6" in subject.overlays else set())
     for name in sorted(set(TABLE) - names):
         yield f"{name} is missing"
     for name in sorted(names - allowed):
@@ -468,7 +470,7 @@ def acme(subject):
 
 
 def static(subject):
-    return subject.yaml("docker/traefik/traefik-v2.10.yml" if subject.overlay == "traefik-v2.10" else "docker/traefik/traefik.yml")
+    return subject.yaml("docker/traefik/traefik-v2.10.yml" if "traefik-v2.10" in subject.overlays else "docker/traefik/traefik.yml")
 
 
 @rule("R-022", "port 80 redirects to 443 for good; no router listens on it")
@@ -649,7 +651,7 @@ def connections(subject):
 
 @rule("R-047,R-048,R-049,R-050", "Redis: 3 single nodes at own addresses, 2 GB each, allkeys-lru, configuration and start mounted")
 def redis(subject):
-    if subject.overlay != "redis-6" and [n for n in subject.services if re.fullmatch(r"redis-\d", n)] != REDIS:
+    if "redis-6" not in subject.overlays and [n for n in subject.services if re.fullmatch(r"redis-\d", n)] != REDIS:
         yield "not three Redis nodes"
     for name in REDIS:
         deploy, env = subject.deploy(name), subject.env(name)
@@ -825,9 +827,10 @@ def consumers(subject):
     for name, service in subject.services.items():
         for mount in service.get("secrets", []):
             has.setdefault(mount["source"], set()).add(name)
-    extra = {"redis-4", "redis-5", "redis-6"} if subject.overlay == "redis-6" else set()
-    for key in sorted(CONSUMERS.keys() | has.keys() | subject.stack.get("secrets", {}).keys()):
-        wanted, found = CONSUMERS.get(key, set()), has.get(key, set()) - (extra if key.startswith("redis_") else set())
+    extra = {"redis-4", "redis-5", "redis-6"} if "redis-6" in subject.overlays else set()
+    wants = CONSUMERS | ({key: {"backup"} for key in EXTERNAL} if "backup-external" in subject.overlays else {})
+    for key in sorted(wants.keys() | has.keys() | subject.stack.get("secrets", {}).keys()):
+        wanted, found = wants.get(key, set()), has.get(key, set()) - (extra if key.startswith("redis_") else set())
         if wanted != found:
             yield f"{key}: mounted by {', '.join(sorted(found)) or 'nobody'}; wanted {', '.join(sorted(wanted)) or 'nobody'}"
 
@@ -909,7 +912,7 @@ for _requirement, _name in (("R-081", B), ("R-082", D), ("R-083", C), ("R-084", 
 def segmentation(subject):
     for name, service in subject.services.items():
         wanted = TABLE.get(name, (None, None, {C}))[2]
-        if name == "backup" and subject.overlay == "backup-external":
+        if name == "backup" and "backup-external" in subject.overlays:
             wanted = wanted | {B}
         found = set(service.get("networks") or {})
         if found != wanted:
@@ -1295,6 +1298,23 @@ def backup(subject):
         yield f"{env.get('BACKUP_SCHEDULE')}, {env.get('BACKUP_RETENTION_DAYS')} days, {env.get('BACKUP_S3_BUCKET')}"
 
 
+@rule("R-076,R-133", "backups and objects: one store and one account in the stack; outside, a store and keys of its own, objects from MinIO")
+def backup_store(subject):
+    inside = ["/run/secrets/backup_s3_access_key", "/run/secrets/backup_s3_secret_key"]
+    outside = ["/run/secrets/backup_external_s3_access_key", "/run/secrets/backup_external_s3_secret_key"]
+    env = subject.env("backup")
+    store, source = ([env.get(f"{prefix}S3_{name}") for name in ("ACCESS_KEY_FILE", "SECRET_KEY_FILE")] for prefix in ("", "SOURCE_"))
+    if "backup-external" in subject.overlays:
+        if store != outside:
+            yield f"the keys of the store outside are {store}"
+        if env.get("SOURCE_S3_ENDPOINT") != "http://minio:9000" or source != inside:
+            yield f"objects come from {env.get('SOURCE_S3_ENDPOINT')} with {source}"
+        if subject.deployed and env.get("S3_ENDPOINT") == "http://minio:9000":
+            yield "the store outside is the stack's own"
+    elif env.get("S3_ENDPOINT") != "http://minio:9000" or store != inside or any(key.startswith("SOURCE_") for key in env):
+        yield f"one store is enough: {env.get('S3_ENDPOINT')} with {store}, {[key for key in env if key.startswith('SOURCE_')]}"
+
+
 @rule("R-001", "all files of one deploy name the same schema version", base=True)
 def versions(subject):
     for path in (stack.PROD, *stack.OVERLAYS):
@@ -1319,12 +1339,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rendered", type=pathlib.Path, metavar="FILE", help="a rendered stack that is about to be deployed")
     parser.add_argument("--small", action="store_true", help="with profile-small: reservations are lower")
-    parser.add_argument("--overlay", help="the overlay that was merged, by its short name")
+    parser.add_argument("--overlay", action="append", default=[], help="an overlay that was merged, by its short name; may be repeated")
     arguments = parser.parse_args()
 
     if arguments.rendered:
         subject = Subject(stack.load(arguments.rendered.read_text(encoding="utf-8")), small=arguments.small, deployed=True,
-                          overlay=arguments.overlay)
+                          overlays=arguments.overlay)
         problems = [problem for one, found in check(subject, [r for r in RULES if not r.base]) for problem in found]
         sys.exit("\n".join(problems) if problems else 0)
 
@@ -1345,7 +1365,7 @@ def main():
     for overlay in stack.OVERLAYS:
         short = overlay.name.removeprefix("docker-compose.").removesuffix(".yml")
         try:
-            subjects.append((short, Subject(stack.render(overlay), small=short == "profile-small", overlay=short)))
+            subjects.append((short, Subject(stack.render(overlay), small=short == "profile-small", overlays=[short])))
         except stack.Refused as refusal:
             failed = True
             stack.report("FAIL", "V1", "R-001", f"docker stack config with {short}: {refusal}")

@@ -24,6 +24,8 @@ GIVEN = {
     "stripe_webhook_secret": "whsec_N8pR3sV6yB9eH2kM5nQ7",
     "sendgrid_api_key": "SG.q7w5e3r1t9y7u5i3o1p9",
 }
+# keys of a store outside, which another provider made
+EXTERNAL = {"backup_external_s3_access_key": "AKIA4T7WQ2ZK9R5MXN3B", "backup_external_s3_secret_key": "vN8pR3sV6yB9eH2kM5nQ7tW4zA1bC3dF6gJ9"}
 SETTINGS = {
     "DOMAIN": "travel.test", "ACME_EMAIL": "ops@travel.test", "REGISTRY": "registry.test/dreamscape", "VERSION": "1.2.3",
     "STRIPE_PUBLISHABLE_KEY": "pk_live_abcdefgh", "SMTP_SMARTHOST": "smtp.travel.test:587", "DOCKER_GID": "999",
@@ -297,6 +299,20 @@ class Secrets(Case):
         self.init("--env-file", str(self.env_file))
         self.assertIn(found, self.env_file.read_text())
 
+    @proves("R-074,R-076", "backups outside of the stack: the keys of that store are asked for, and only then")
+    def test_external_backup(self):
+        self.write_settings(BACKUP_S3_ENDPOINT="https://s3.backups.test")
+        text = self.init("--skip-optional", code=1)
+        for name in ("backup_external_s3_access_key", "backup_external_s3_secret_key"):
+            self.assertIn(f"{name} is empty", text)
+        self.assertEqual(self.values(), {})
+        for name, value in EXTERNAL.items():
+            (self.folder / "given" / name).write_text(value)
+        self.init("--skip-optional")
+        self.assertEqual({name: self.values()[f"dreamscape_{name}_v1"] for name in EXTERNAL}, EXTERNAL)
+        # and the stack's own account is made as ever: the objects are read with it
+        self.assertRegex(self.values()["dreamscape_backup_s3_access_key_v1"], r"^[A-Z0-9]{20}$")
+
 
 @unittest.skipUnless(REAL, "there is no docker CLI to render with")
 class Deploy(Case):
@@ -329,6 +345,24 @@ class Deploy(Case):
         for wanted in ("--with-registry-auth", "--prune", "--detach=true", "--resolve-image"):
             self.assertIn(wanted, call)
         self.assertEqual(len(self.get()["services"]), 32)
+
+    @proves("R-076,R-133", "backups outside of the stack: deploy.sh adds the overlay, wants its secrets and names their newest versions")
+    def test_external_backup(self):
+        self.write_settings(BACKUP_S3_ENDPOINT="https://s3.backups.test", BACKUP_S3_REGION="eu-west-3")
+        self.assertIn("secrets are missing (backup_external_s3_access_key backup_external_s3_secret_key)", self.deploy(code=3))
+        self.set(secrets=self.get()["secrets"] + [f"dreamscape_{name}_v{version}" for name in EXTERNAL for version in (1, 2)])
+        recorder = self.root / "scripts/ci/ops/lib/stack_lint.py"
+        recorder.write_text("import shutil, sys\nopen(%r, 'w').write(' '.join(sys.argv))\n"
+                            "shutil.copy(sys.argv[sys.argv.index('--rendered') + 1], %r)\n" % (str(self.fake / "arguments"), str(self.fake / "rendered")))
+        self.deploy(images=True)
+        self.assertIn("--overlay backup-external", (self.fake / "arguments").read_text())
+        rendered = stack.load((self.fake / "rendered").read_text())
+        backup = rendered["services"]["backup"]
+        wanted = {"S3_ENDPOINT": "https://s3.backups.test", "S3_REGION": "eu-west-3", "SOURCE_S3_ENDPOINT": "http://minio:9000",
+                  "S3_SECRET_KEY_FILE": "/run/secrets/backup_external_s3_secret_key", "SOURCE_S3_SECRET_KEY_FILE": "/run/secrets/backup_s3_secret_key"}
+        self.assertEqual({name: backup["environment"].get(name) for name in wanted}, wanted)
+        self.assertEqual(len(backup["secrets"]), 7)
+        self.assertEqual(rendered["secrets"]["backup_external_s3_access_key"]["name"], "dreamscape_backup_external_s3_access_key_v2")
 
     @proves("R-065", "a second deploy changes no service; the jobs that look after things run again")
     def test_idempotent(self):

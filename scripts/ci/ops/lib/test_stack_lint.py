@@ -632,6 +632,30 @@ def _(s): s.services["cadvisor"]["deploy"]["mode"] = "replicated"
 def _(s): s.services["backup"]["environment"]["BACKUP_SCHEDULE"] = "0 4 * * *"
 
 
+@breaks("backup_store", "one store is enough")
+def _(s): s.services["backup"]["environment"]["SOURCE_S3_ENDPOINT"] = "http://minio:9000"
+
+
+def with_external_backup(subject):
+    """The subject becomes the stack with that overlay."""
+    subject.__init__(stack.render(stack.COMPOSE / "docker-compose.backup-external.yml", BACKUP_S3_ENDPOINT="https://s3.example.org"), overlays=["backup-external"])
+    return subject.services["backup"]
+
+
+@breaks("backup_store", "objects come from None")
+def _(s): del with_external_backup(s)["environment"]["SOURCE_S3_ENDPOINT"]
+
+
+@breaks("backup_store", "the keys of the store outside")
+def _(s): with_external_backup(s)["environment"]["S3_SECRET_KEY_FILE"] = "/run/secrets/backup_s3_secret_key"
+
+
+@breaks("consumers", "backup_external_s3_secret_key: mounted by nobody; wanted backup")
+def _(s):
+    backup = with_external_backup(s)
+    backup["secrets"] = [mount for mount in backup["secrets"] if mount["source"] != "backup_external_s3_secret_key"]
+
+
 @breaks("versions", "version 3.8")
 def _(s): edit(s, "compose/docker-compose.alloy.yml", r'version: "3.13"', 'version: "3.8"')
 

@@ -173,7 +173,7 @@ def redis(stage: Stage) -> dict[str, str]:
 
 def kafka(stage: Stage) -> dict[str, str]:
     """A broker with the JMX agent."""
-    jars = subprocess.run([str(ROOT / "scripts/ci/kafka/jars.sh")], capture_output=True, text=True, check=False).stdout.strip()
+    jars = subprocess.run([str(ROOT / "scripts/ci/kafka/jars.sh"), str(ROOT / "scripts/ci/kafka/stack.xml")], capture_output=True, text=True, check=False).stdout.strip()
     agent = Path.home() / ".m2/repository/io/prometheus/jmx/jmx_prometheus_javaagent/1.0.1/jmx_prometheus_javaagent-1.0.1.jar"
     if jars and not agent.exists() and shutil.which("mvn"):
         subprocess.run(["mvn", "-q", "-B", "dependency:get", "-Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:1.0.1", "-Dtransitive=false"], capture_output=True, check=False)
@@ -211,6 +211,8 @@ def pods(stage: Stage, binaries: Path, found: dict[str, str]) -> dict[str, str]:
     if os.geteuid() == 0:
         os.chmod(stage.folder, 0o755)
         os.chmod(home, 0o777)
+    # named, since a folder further up might have one
+    environment["DREAMSCAPE_DATA"] = str(home / ".dreamscape")
     for pod in PODS:
         stage.start(pod, [str(binaries / pod), "serve"], cwd=home, env=environment)
     for name in ("GATEWAY", "VOYAGE", "WEB"):
@@ -276,23 +278,24 @@ def drive(binaries: Path, found: dict[str, str], seconds: int) -> int:
     """Travellers, mistakes and look-ups, until the time is over and there were ten. Gives the number of journeys."""
     end, journeys = time.monotonic() + seconds, 0
     while time.monotonic() < end or journeys < 10:
-        done = subprocess.run([str(binaries / "dreamscape"), "demo", "--base", found["web"]], cwd=found["home"], capture_output=True, text=True, check=False)
+        done = subprocess.run([str(binaries / "dreamscape"), "demo", "--base", found["web"], "--data", found["home"] + "/.dreamscape"], cwd=found["home"], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit("a journey failed:\n" + done.stdout[-2000:] + done.stderr[-2000:])
         journeys += 1
-        for url in found["services"].split(","):
-            for path in ("/health", "/health/ready", "/api/v1/no-such-thing"):
+        services = found["services"].split(",")
+        for at, url in enumerate(services):
+            # mistakes are few, as among people: one service in turn
+            for path in ("/health", "/health/ready", "/api/v1/no-such-thing")[:3 if at == journeys % len(services) else 2]:
                 try:
                     get(url + path)
                 except urllib.error.HTTPError:
                     pass
-        for _ in range(3):
-            wrong = urllib.request.Request(found["web"] + "/api/v1/auth/login", json.dumps({"email": "nobody@example.org", "password": "Wrong-pass-1"}).encode(),
-                                           {"Content-Type": "application/json"})
-            try:
-                urllib.request.urlopen(wrong, timeout=10)
-            except urllib.error.HTTPError:
-                pass
+        wrong = urllib.request.Request(found["web"] + "/api/v1/auth/login", json.dumps({"email": "nobody@example.org", "password": "Wrong-pass-1"}).encode(),
+                                       {"Content-Type": "application/json"})
+        try:
+            urllib.request.urlopen(wrong, timeout=10)
+        except urllib.error.HTTPError:
+            pass
         if "psql" in found:
             run(["psql", "-qX", "-h", "127.0.0.1", "-p", found["psql"], "-U", "dreamscape_prod", "dreamscape_prod", "-c",
                  "update work set n = n + 1 where id % 50 = 0", "-c", "select count(*) from work"])

@@ -135,9 +135,6 @@ def autoscaler(page: Page) -> None:
     page.count("dreamscape_autoscaler_errors_total", 0, reason="prometheus")
     page.add("dreamscape_autoscaler_dry_run", 1)
     page.add("dreamscape_secret_created_timestamp_seconds", STARTED - 86400, secret="db_password")
-    # what the pods will serve
-    page.add("dreamscape_concurrent_users", 350)
-    page.add("dreamscape_ai_queue_length", 3, queue="predictions")
 
 
 def backup(page: Page) -> None:

@@ -6,8 +6,8 @@ set -euo pipefail
 [ "${1:-}" != --help ] || { echo "Usage: dataplane-kafka.sh   (KEEP=1 keeps the scratch folder)"; exit 0; }
 # shellcheck source=scripts/ci/ops/lib/dataplane.sh
 . "$(dirname "$0")/../lib/dataplane.sh"
-jars=$("$root/scripts/ci/ops/kafka/jars.sh" 2>"$scratch/why")
-[ -n "$jars" ] || { skip V11 R-051,R-052,R-053,R-054,R-055 "real brokers: $(head -1 "$scratch/why")"; finish; }
+jars=$("$root/scripts/ci/kafka/jars.sh" "$root/scripts/ci/kafka/stack.xml" 2>"$scratch/why")
+[ -n "$jars" ] || { skip V11 R-051,R-052,R-053,R-054,R-055 "$(sed 's/^SKIP //;q' "$scratch/why")"; finish; }
 
 read -r b1 b2 b3 c1 c2 c3 < <(free_ports 6)
 broker_port=("" "$b1" "$b2" "$b3") controller_port=("" "$c1" "$c2" "$c3")

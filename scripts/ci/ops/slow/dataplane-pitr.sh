@@ -12,22 +12,11 @@ find_postgres || { skip V11 R-133 "PostgreSQL 15's server programs are not here"
 for needed in jq gpg; do command -v $needed >/dev/null || { skip V11 R-133 "$needed is not here"; finish; }; done
 start_s3 || { skip V11 R-133 "moto's S3 server is not here and cannot be installed"; finish; }
 
-prepare_nodes
 # the archive_timeout of production is 60 s; here segments end when the check says so
-node_extra="-c shared_buffers=128MB"
-secret >"$scratch/secrets/backup-key"
-mkdir -p "$scratch/spool"
-own "$scratch/spool" "$scratch/secrets"
-start_node "$a" primary-entrypoint.sh
-eventually 30 has_passwords "$a" || { cat "$scratch/$a.log" >&2; fail V11 R-133 "the database starts"; finish; }
-owner() { sql_as "$a" dreamscape_prod "$(cat "$scratch/secrets/db")" "$1"; }
+start_what_is_backed_up R-133
 owner "create schema voyage; create table voyage.marks (n int primary key, at timestamptz default clock_timestamp())"
-
 metrics_port=$(free_ports 1)
-tool_env=(DB_HOST="$a" DB_PORT="${port_of[$a]}" DB_PASSWORD_FILE="$scratch/secrets/db" REPLICATION_PASSWORD_FILE="$scratch/secrets/replication"
-    BACKUP_ENCRYPTION_KEY_FILE="$scratch/secrets/backup-key" BACKUP_SPOOL="$scratch/spool" PG_BIN="$PG_BIN" METRICS_PORT="$metrics_port"
-    PG_INIT_SQL="$root/scripts/postgres-init-prod.sql" S3_TRIES=2 BACKUP_VERIFY=no BACKUP_SHIP_SECONDS=0.5 BACKUP_OBJECT_BUCKETS=)
-run_tool() { as_account env "${tool_env[@]}" "$root/docker/backup/$1" "${@:2}"; }
+tool_env+=(METRICS_PORT="$metrics_port" BACKUP_SHIP_SECONDS=0.5 BACKUP_OBJECT_BUCKETS=)
 backup() { run_tool backup.sh "$@"; }
 restore() { run_tool restore.sh "$@"; }
 
