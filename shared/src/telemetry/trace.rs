@@ -115,11 +115,9 @@ pub(crate) fn pass_on(headers: &mut HeaderMap) {
 }
 
 /// Names the current exported span by the route that answered after all.
-pub(crate) fn answered_by(method: &str, route: &str) {
+pub(crate) fn answered_by(method: &'static str, route: &'static str) {
     if super::is_exporting() {
-        let span = tracing::Span::current();
-        span.record("otel.name", format!("{method} {route}"));
-        span.record("http.route", route);
+        super::export::answered_by(&tracing::Span::current(), method, route);
     }
 }
 
