@@ -157,7 +157,7 @@ async fn pending(metrics: &str) -> f64 {
 }
 
 /// The envelopes in a topic from its beginning: waits for so many, then for silence.
-async fn drain(bootstrap: &str, topic: &str, wanted: usize) -> Vec<Value> {
+pub async fn drain(bootstrap: &str, topic: &str, wanted: usize) -> Vec<Value> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = ClientConfig::new()
