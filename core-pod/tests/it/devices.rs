@@ -200,3 +200,37 @@ async fn the_log_of_an_account_is_its_owners_alone_and_reads_whatever_page_is_as
         .await
         .refused(401, "TOKEN_MISSING");
 }
+
+#[sqlx::test(migrations = false)]
+async fn people_are_there_while_their_access_tokens_live(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let people = async || core_pod::auth::count_people(&app.services.auth).await.unwrap();
+    assert_eq!(people().await, 0);
+    register_with(&app, FIREFOX).await;
+    // one person, however many sessions, of whatever length
+    login_with(&app, IPHONE).await;
+    let remembered = json!({ "email": "ada@example.com", "password": PASSWORD, "rememberMe": true });
+    assert_eq!(app.post("/api/v1/auth/login").json(&remembered).send().await.status, 200);
+    assert_eq!(people().await, 1);
+    let grace = json!({ "email": "grace@example.com", "password": PASSWORD, "firstName": "Grace" });
+    let grace = Traveller::from(&app.post("/api/v1/auth/register").json(&grace).send().await);
+    assert_eq!(people().await, 2);
+
+    // Grace stays, Ada has gone
+    app.advance(10 * 60);
+    let refreshed = app.post("/api/v1/auth/refresh").cookie("refreshToken", &grace.refresh);
+    assert_eq!(refreshed.send().await.status, 200);
+    app.advance(6 * 60);
+    assert_eq!(people().await, 1);
+    app.advance(10 * 60);
+    assert_eq!(people().await, 0);
+}
+
+#[sqlx::test(migrations = false)]
+async fn two_first_sign_ins_with_a_new_program_at_once_are_one_new_device(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    register_with(&app, FIREFOX).await;
+    tokio::join!(login_with(&app, IPHONE), login_with(&app, IPHONE));
+    let new = logins(&app).await.iter().filter(|login| login["newDevice"] == true).count();
+    assert_eq!(new, 1, "{:?}", logins(&app).await);
+}

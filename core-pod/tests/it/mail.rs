@@ -431,6 +431,64 @@ async fn a_server_that_cannot_encrypt_is_told_nothing(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn with_implicit_tls_the_mail_is_encrypted_from_the_first_byte(pool: PgPool) {
+    let peer = SmtpPeer::over_tls().await;
+    let settings = [
+        ("SMTP_TLS", "implicit"),
+        ("SMTP_USERNAME", "dreamscape"),
+        ("SMTP_PASSWORD", "p4ss"),
+    ];
+    let app = smtp_app(pool, &peer, &settings).await;
+    enqueue(&app, &NewMail::new("k", "ada@example.com", booking("BOOK-1"))).await;
+    while app.services.mail.worker().run_once().await.unwrap() > 0 {}
+
+    let received = peer.received();
+    assert_eq!(received.len(), 1);
+    assert!(received[0].encrypted);
+    assert_eq!(received[0].to, "ada@example.com");
+    assert_eq!(received[0].credentials.as_deref(), Some("dreamscape:p4ss"));
+    let said = peer.commands();
+    assert!(!said.iter().any(|verb| verb == "STARTTLS"), "{said:?}");
+    assert_eq!(states(&app).await, BTreeMap::from([("sent".to_owned(), 1)]));
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_server_whose_certificate_nobody_vouches_for_is_told_nothing(pool: PgPool) {
+    let app = TestApp::start(pool.clone()).await;
+    for (tls, peer) in [
+        ("implicit", SmtpPeer::over_tls().await),
+        ("starttls", SmtpPeer::start().await),
+    ] {
+        let port = peer.port.to_string();
+        // the authority of these tests is none of the system's
+        let settings = [
+            ("SMTP_HOST", "localhost"),
+            ("SMTP_PORT", port.as_str()),
+            ("SMTP_TLS", tls),
+            ("SMTP_USERNAME", "dreamscape"),
+            ("SMTP_PASSWORD", "p4ss"),
+            ("SMTP_TIMEOUT_SECONDS", "5"),
+        ];
+        let sending = TestApp::again(pool.clone(), &settings);
+        enqueue(&sending, &NewMail::new(tls, "ada@example.com", booking("BOOK-1"))).await;
+        assert_eq!(sending.services.mail.worker().run_once().await.unwrap(), 1, "{tls}");
+
+        assert!(peer.connections() > 0, "{tls}: the server was tried");
+        assert!(peer.received().is_empty(), "{tls}");
+        let said = peer.commands();
+        assert!(
+            !said.iter().any(|verb| verb == "AUTH" || verb == "MAIL"),
+            "{tls}: {said:?}"
+        );
+    }
+    assert_eq!(
+        states(&app).await,
+        BTreeMap::from([("pending".to_owned(), 2)]),
+        "an operator can mend this"
+    );
+}
+
+#[sqlx::test(migrations = false)]
 async fn smtp_answers_decide_whether_a_mail_is_tried_again(pool: PgPool) {
     let peer = SmtpPeer::start().await;
     let app = smtp_app(pool, &peer, &[("SMTP_POOL_MAX", "1")]).await;

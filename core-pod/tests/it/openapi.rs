@@ -1,4 +1,4 @@
-//! The document of the pod: every protected operation refuses a caller without a token.
+//! The document of the pod: every protected operation refuses a caller without a token, every body has a type.
 
 use core_pod::CorePod;
 use serde_json::Value;
@@ -38,4 +38,23 @@ async fn every_protected_operation_refuses_strangers(pool: PgPool) {
         }
     }
     assert!(protected >= 8, "the walk found only {protected} protected operations");
+}
+
+#[test]
+fn every_json_body_is_described_by_a_type() {
+    let document = serde_json::to_value(CorePod::openapi()).unwrap();
+    let mut described = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema") else {
+                continue;
+            };
+            let name = schema["$ref"].as_str().and_then(|place| place.rsplit('/').next());
+            let name = name.unwrap_or_else(|| panic!("{method} {path} takes {schema}"));
+            let named = &document["components"]["schemas"][name];
+            assert!(named.is_object(), "{method} {path}: there is no {name}");
+            described += 1;
+        }
+    }
+    assert!(described >= 40, "the walk found only {described} bodies");
 }

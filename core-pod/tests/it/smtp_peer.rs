@@ -1,4 +1,5 @@
-//! A small SMTP server for tests: it speaks the protocol over a socket, with STARTTLS and AUTH, and keeps what it is told.
+//! A small SMTP server for tests: it speaks the protocol over a socket, with STARTTLS or TLS from the first byte, and AUTH,
+//! and keeps what it is told.
 //!
 //! The certificate under `data/smtp` is of a throw-away authority that exists for these tests only.
 
@@ -46,8 +47,17 @@ impl Received {
 struct State {
     received: Vec<Received>,
     commands: Vec<String>,
+    connections: usize,
     /// Answers to the next recipients; afterwards everybody is welcome.
     answers: VecDeque<&'static str>,
+}
+
+/// When the server encrypts.
+#[derive(Clone, Copy, PartialEq)]
+enum Encrypts {
+    Never,
+    OnRequest,
+    AtOnce,
 }
 
 /// The server.
@@ -55,22 +65,27 @@ struct State {
 pub struct SmtpPeer {
     pub port: u16,
     state: Arc<Mutex<State>>,
-    offers_tls: bool,
+    encrypts: Encrypts,
     acceptor: TlsAcceptor,
 }
 
 impl SmtpPeer {
     /// A server on a free port that offers STARTTLS.
     pub async fn start() -> Self {
-        Self::with(true).await
+        Self::with(Encrypts::OnRequest).await
     }
 
     /// A server that cannot encrypt.
     pub async fn without_tls() -> Self {
-        Self::with(false).await
+        Self::with(Encrypts::Never).await
     }
 
-    async fn with(offers_tls: bool) -> Self {
+    /// A server that understands nothing but TLS from the first byte.
+    pub async fn over_tls() -> Self {
+        Self::with(Encrypts::AtOnce).await
+    }
+
+    async fn with(encrypts: Encrypts) -> Self {
         let chain = CertificateDer::pem_slice_iter(CERTIFICATE)
             .collect::<Result<Vec<_>, _>>()
             .unwrap();
@@ -86,7 +101,7 @@ impl SmtpPeer {
         let peer = Self {
             port: listener.local_addr().unwrap().port(),
             state: Arc::default(),
-            offers_tls,
+            encrypts,
             acceptor: TlsAcceptor::from(Arc::new(config)),
         };
         let serving = peer.clone();
@@ -113,7 +128,21 @@ impl SmtpPeer {
         self.state.lock().unwrap().commands.clone()
     }
 
+    /// Connections that came, whatever became of them.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
     async fn greet(&self, socket: TcpStream) {
+        self.state.lock().unwrap().connections += 1;
+        if self.encrypts == Encrypts::AtOnce {
+            if let Ok(socket) = self.acceptor.accept(socket).await {
+                let mut encrypted = BufStream::new(socket);
+                say(&mut encrypted, "220 peer.example ready").await;
+                self.converse(&mut encrypted, true).await;
+            }
+            return;
+        }
         let mut plain = BufStream::new(socket);
         say(&mut plain, "220 peer.example ready").await;
         if self.converse(&mut plain, false).await == Some(Next::Encrypt) {
@@ -136,7 +165,7 @@ impl SmtpPeer {
             self.state.lock().unwrap().commands.push(verb.clone());
             let answer = match verb.as_str() {
                 "EHLO" => {
-                    let tls = if self.offers_tls && !encrypted {
+                    let tls = if self.encrypts == Encrypts::OnRequest && !encrypted {
                         "250-STARTTLS\r\n"
                     } else {
                         ""

@@ -7,6 +7,7 @@ use std::{
 };
 
 use devkit::{brokers::Brokers, kafka::MockCluster};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rdkafka::{
     ClientConfig, Message as _,
     consumer::{BaseConsumer, Consumer as _},
@@ -79,12 +80,20 @@ async fn a_pod_that_is_killed_while_it_publishes_loses_no_event() {
     for round in 0..4 {
         let mut pod = site.spawn("core-pod", &[]);
         ready(&site.address("GATEWAY_PORT"), &mut pod).await;
-        let killed_after = Duration::from_millis(150 + 170 * round);
-        let requests = (0..24).map(|traveller| register(url.clone(), round, traveller));
-        let requests = tokio::spawn(futures_util::future::join_all(requests));
-        tokio::time::sleep(killed_after).await;
+        // killed in the midst of them: as soon as so many are told that they have an account
+        let mut answers: FuturesUnordered<_> = (0..24)
+            .map(|traveller| register(url.clone(), round, traveller))
+            .collect();
+        let before = accepted.len();
+        while accepted.len() - before < 2 + 3 * round
+            && let Some(answer) = answers.next().await
+        {
+            accepted.extend(answer);
+        }
         pod.kill();
-        accepted.extend(requests.await.unwrap().into_iter().flatten());
+        while let Some(answer) = answers.next().await {
+            accepted.extend(answer);
+        }
     }
     assert!(
         accepted.len() >= 8,
@@ -120,7 +129,7 @@ async fn a_pod_that_is_killed_while_it_publishes_loses_no_event() {
     }
 }
 
-async fn register(url: String, round: u64, traveller: u32) -> Option<String> {
+async fn register(url: String, round: usize, traveller: u32) -> Option<String> {
     let body = json!({
         "email": format!("killed.{round}.{traveller}@example.com"), "password": "Dream-scape-1!", "firstName": "Ada",
     });
@@ -148,7 +157,7 @@ async fn pending(metrics: &str) -> f64 {
 }
 
 /// The envelopes in a topic from its beginning: waits for so many, then for silence.
-async fn drain(bootstrap: &str, topic: &str, wanted: usize) -> Vec<Value> {
+pub async fn drain(bootstrap: &str, topic: &str, wanted: usize) -> Vec<Value> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = ClientConfig::new()

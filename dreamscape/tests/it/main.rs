@@ -15,6 +15,7 @@ mod documents;
 mod hang_ups;
 mod journey;
 mod kafka;
+mod kills;
 mod privacy;
 mod process;
 mod traces;

@@ -88,6 +88,7 @@ async fn a_request_is_one_trace_through_all_pods_and_a_scrape_names_it() {
     let spans = collector.trace(trace);
     let origin = spans.iter().find(|(pod, _)| pod == "experience-pod").unwrap();
     assert_eq!(hex::encode(&origin.1.parent_span_id), parent);
+    assert_eq!(origin.1.name, "POST proxy:auth-service");
     let handler = spans
         .iter()
         .find(|(_, span)| span.name == "POST /api/v1/auth/register")

@@ -190,6 +190,7 @@ async fn forward(
             request_id: request_id.as_deref(),
         },
     );
+    crate::telemetry::trace::pass_on(&mut headers);
     if let (true, Some(protocol)) = (wants_upgrade, upgrade_to) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);

@@ -102,6 +102,12 @@ pub(super) fn request_span(
     (span, context)
 }
 
+/// Gives a span that has begun another route.
+pub(super) fn answered_by(span: &Span, method: &'static str, route: &'static str) {
+    span.context().span().update_name(format!("{method} {route}"));
+    span.set_attribute("http.route", route);
+}
+
 /// The ids of an exported span.
 pub(super) fn context_of(span: &Span) -> Option<TraceContext> {
     let context = span.context();

@@ -102,6 +102,25 @@ pub fn inject(headers: &mut HeaderMap) {
     }
 }
 
+/// Puts our span between the caller's and that of the service a request is passed on to, if ours is exported; a request
+/// of no trace begins one here.
+pub(crate) fn pass_on(headers: &mut HeaderMap) {
+    let context = exported_context().or_else(|| {
+        let begins = !headers.contains_key(TRACEPARENT);
+        begins.then(TraceContext::current).flatten()
+    });
+    if let Some(value) = context.and_then(|context| context.header()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+/// Names the current exported span by the route that answered after all.
+pub(crate) fn answered_by(method: &'static str, route: &'static str) {
+    if super::is_exporting() {
+        super::export::answered_by(&tracing::Span::current(), method, route);
+    }
+}
+
 /// The ids of the current exported span, when traces are exported.
 pub(crate) fn exported_context() -> Option<TraceContext> {
     if !super::is_exporting() {

@@ -1,6 +1,14 @@
 //! The gateway against real servers on loopback.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -30,6 +38,11 @@ async fn gateway_to(upstream: SocketAddr) -> SocketAddr {
 }
 
 fn gateway(upstream: SocketAddr) -> Gateway {
+    gateway_that_bears_silence(upstream, Duration::from_secs(5))
+}
+
+/// The same with its own patience for WebSockets on which nothing is said.
+fn gateway_that_bears_silence(upstream: SocketAddr, socket_idle: Duration) -> Gateway {
     let url: url::Url = format!("http://{upstream}").parse().unwrap();
     let config = GatewayConfig {
         targets: Target::ALL
@@ -39,7 +52,7 @@ fn gateway(upstream: SocketAddr) -> Gateway {
         probed: Target::ALL.into_iter().collect(),
         connect_timeout: Duration::from_secs(1),
         read_timeout: Some(Duration::from_millis(500)),
-        socket_idle: Duration::from_secs(5),
+        socket_idle,
         skip_probes: true,
     };
     Gateway::new(config, "127.0.0.0/8".parse().unwrap(), Tasks::new(Shutdown::new()))
@@ -254,6 +267,55 @@ async fn close_codes_pings_and_pongs_pass_a_websocket() {
 }
 
 #[tokio::test]
+async fn a_websocket_that_falls_silent_is_closed_on_both_sides_and_one_that_pings_is_kept() {
+    use tokio_tungstenite::tungstenite::Message as Frame;
+    const IDLE: Duration = Duration::from_millis(1_500);
+    let ended = Arc::new(AtomicUsize::new(0));
+    let note = ended.clone();
+    // says nothing of its own accord; axum answers pings
+    let service = move |upgrade: WebSocketUpgrade| {
+        let note = note.clone();
+        async move {
+            upgrade.on_upgrade(move |mut socket| async move {
+                while let Some(Ok(_)) = socket.recv().await {}
+                note.fetch_add(1, Ordering::SeqCst);
+            })
+        }
+    };
+    let app = Router::new().route("/socket.io/", get(service));
+    let gateway = serve(gateway_that_bears_silence(serve(app).await, IDLE).router()).await;
+    let open = || tokio_tungstenite::connect_async(format!("ws://{gateway}/socket.io/"));
+    let opened = tokio::time::Instant::now();
+    let (mut silent, _) = open().await.unwrap();
+    let (mut pinging, _) = open().await.unwrap();
+    let closed = tokio::spawn(async move {
+        let next = tokio::time::timeout(Duration::from_secs(20), silent.next()).await;
+        (next.expect("the silent one is closed"), opened.elapsed())
+    });
+
+    while opened.elapsed() < 2 * IDLE {
+        tokio::time::sleep(IDLE / 10).await;
+        pinging.send(Frame::Ping("still here".into())).await.unwrap();
+        let answer = pinging.next().await.unwrap().unwrap();
+        assert_eq!(answer, Frame::Pong("still here".into()));
+    }
+
+    let (next, after) = closed.await.unwrap();
+    assert!(!matches!(next, Some(Ok(_))), "{next:?}");
+    assert!(after >= IDLE, "closed after {after:?} already");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while ended.load(Ordering::SeqCst) == 0 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the service still holds the silent one"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ended.load(Ordering::SeqCst), 1, "and the other one goes on");
+    pinging.close(None).await.unwrap();
+}
+
+#[tokio::test]
 async fn long_polling_passes_as_plain_requests() {
     let poll = |headers: HeaderMap, body: Bytes| async move {
         assert!(!headers.contains_key("upgrade"));
@@ -364,7 +426,7 @@ async fn paths_that_could_be_read_in_two_ways_reach_no_service() {
 
 #[tokio::test]
 async fn the_second_request_of_a_smuggler_never_reaches_a_service() {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = seen.clone();

@@ -23,6 +23,7 @@ use shared::{
 use utoipa::ToSchema;
 
 use super::{
+    answers::{Integration, OnboardingStats, Report, TravellerView, Verdict},
     model::{Reader, Traveller},
     store,
 };
@@ -90,7 +91,7 @@ fn unknown_user() -> ApiError {
     get, path = "/api/v1/ai/users/{id}/preferences", tag = "internal",
     params(("id" = String, Path, description = "The account")),
     responses(
-        (status = 200, description = "Preferences, as far as consent goes", body = Stamped<Object>),
+        (status = 200, description = "Preferences, as far as consent goes", body = Stamped<TravellerView>),
         (status = 401, description = "Neither a service token nor signed in"),
         (status = 403, description = "Another account, or not a service that may do this"),
         (status = 404, description = "There is no such account"),
@@ -110,7 +111,7 @@ pub async fn preferences(
     get, path = "/api/v1/users/{id}/ai-preferences", tag = "internal",
     params(("id" = String, Path, description = "The account")),
     responses(
-        (status = 200, description = "Preferences, as far as consent goes", body = Stamped<Object>),
+        (status = 200, description = "Preferences, as far as consent goes", body = Stamped<TravellerView>),
         (status = 401, description = "Neither a service token nor signed in"),
         (status = 403, description = "Another account, or not a service that may do this"),
         (status = 404, description = "There is no such account"),
@@ -155,7 +156,7 @@ pub struct BatchRequest {
 /// Several accounts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Batch {
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<TravellerView>)]
     users: Vec<Value>,
     meta: BatchMeta,
 }
@@ -249,38 +250,42 @@ async fn note(state: &UserState, event: &str, data: &Value) {
 #[utoipa::path(
     get, path = "/api/v1/ai/health", tag = "internal",
     responses(
-        (status = 200, description = "Figures of onboarding and of this integration", body = Stamped<Object>),
+        (status = 200, description = "Figures of onboarding and of this integration", body = Stamped<Report>),
         (status = 401, description = "No service token"),
         (status = 403, description = "Not a service that may do this"),
     ),
     security(("service" = [])),
 )]
-pub async fn health(caller: ServiceCaller, State(state): State<UserState>) -> Result<Json<Stamped<Value>>, ApiError> {
+pub async fn health(caller: ServiceCaller, State(state): State<UserState>) -> Result<Json<Stamped<Report>>, ApiError> {
     callers::require_partner(&caller)?;
     let now = state.sources.now();
     let figures = store::figures(state.db.pool(), now - TimeDelta::days(1)).await?;
     let completion = per_cent(figures.completed_profiles, figures.profiles);
     let is_good = completion >= 50.0;
-    let data = json!({
-        "totalUsers": figures.accounts,
-        "onboardingStats": {
-            "usersWithCompletedOnboarding": figures.completed_accounts,
-            "usersWithOnboardingProfile": figures.profiles,
-            "profilesCompleted": figures.completed_profiles,
-            "completionRate": completion,
+    let report = Report {
+        total_users: figures.accounts,
+        onboarding_stats: OnboardingStats {
+            users_with_completed_onboarding: figures.completed_accounts,
+            users_with_onboarding_profile: figures.profiles,
+            profiles_completed: figures.completed_profiles,
+            completion_rate: completion,
         },
-        "aiIntegration": {
-            "requestsLast24h": figures.requests,
-            "dataAvailabilityRate": per_cent(figures.profiles, figures.accounts),
-            "lastUpdated": shared::sources::iso_millis(now),
+        ai_integration: Integration {
+            requests_last24h: figures.requests,
+            data_availability_rate: per_cent(figures.profiles, figures.accounts),
+            last_updated: now,
         },
-        "healthStatus": {
-            "overall": if is_good || figures.profiles == 0 { "healthy" } else { "warning" },
-            "dataQuality": if is_good { "good" } else { "needs_improvement" },
-            "apiAvailability": "operational",
+        health_status: Verdict {
+            overall: if is_good || figures.profiles == 0 {
+                "healthy"
+            } else {
+                "warning"
+            },
+            data_quality: if is_good { "good" } else { "needs_improvement" },
+            api_availability: "operational",
         },
-    });
-    Ok(Stamped::new(data, now))
+    };
+    Ok(Stamped::new(report, now))
 }
 
 /// With two decimals; nothing of nothing is nothing.

@@ -5,6 +5,7 @@
 //! A service reads what its account allows: without the consent to personalisation the ids and whether onboarding is
 //! completed, and diet, accessibility and health only where that consent was given in so many words. A traveller reads all.
 
+mod answers;
 mod handlers;
 mod model;
 mod store;

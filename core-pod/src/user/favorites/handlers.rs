@@ -17,6 +17,7 @@ use shared::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    bodies::{FavoriteChangeBody, FavoriteIdsBody, FavoriteItemsBody, NewFavoriteBody, NewFavoritesBody},
     model::{
         EntityType, Favorite, FavoriteChange, FavoriteId, Item, NewFavorite, ShortFavorite, Window, checked_items,
         deleted_ids, entity_id, new_favorites,
@@ -143,7 +144,7 @@ pub struct Added {
 
 /// Adds an item. `type`, `itemId` and `metadata` are other names of `entityType`, `entityId` and `entityData`.
 #[utoipa::path(
-    post, path = "/api/v1/users/favorites", tag = "favorites", request_body = Object,
+    post, path = "/api/v1/users/favorites", tag = "favorites", request_body = NewFavoriteBody,
     responses(
         (status = 201, description = "Added", body = Answer<Added>),
         (status = 400, description = "Something is missing or not valid"),
@@ -181,7 +182,7 @@ pub struct BatchAdded {
 
 /// Adds up to a hundred items; those that are favourites already are skipped.
 #[utoipa::path(
-    post, path = "/api/v1/users/favorites/batch", tag = "favorites", request_body = Object,
+    post, path = "/api/v1/users/favorites/batch", tag = "favorites", request_body = NewFavoritesBody,
     responses(
         (status = 201, description = "How many were added", body = Answer<BatchAdded>),
         (status = 400, description = "Something is missing or not valid; nothing was added"),
@@ -207,7 +208,7 @@ pub struct BatchDeleted {
 
 /// Deletes up to a hundred favourites of the caller; others are left alone.
 #[utoipa::path(
-    delete, path = "/api/v1/users/favorites/batch", tag = "favorites", request_body = Object,
+    delete, path = "/api/v1/users/favorites/batch", tag = "favorites", request_body = FavoriteIdsBody,
     responses(
         (status = 200, description = "How many were deleted", body = Answer<BatchDeleted>),
         (status = 400, description = "ids is missing or too long"),
@@ -259,7 +260,7 @@ pub struct CheckedFavorite {
 
 /// Says of up to a hundred items whether they are favourites.
 #[utoipa::path(
-    post, path = "/api/v1/users/favorites/check-batch", tag = "favorites", request_body = Object,
+    post, path = "/api/v1/users/favorites/check-batch", tag = "favorites", request_body = FavoriteItemsBody,
     responses(
         (status = 200, description = "The answers in the order of the items", body = CheckedBatch),
         (status = 400, description = "Items array is required, or an item is not valid"),
@@ -379,7 +380,7 @@ pub async fn find(
 
 /// Changes category, notes or data of a favourite; null empties them.
 #[utoipa::path(
-    put, path = "/api/v1/users/favorites/{id}", tag = "favorites", request_body = Object,
+    put, path = "/api/v1/users/favorites/{id}", tag = "favorites", request_body = FavoriteChangeBody,
     params(("id" = String, Path, description = "The favourite")),
     responses(
         (status = 200, description = "The favourite as it is now", body = Answer<Favorite>),

@@ -5,6 +5,7 @@
 //! An item is a favourite of one traveller at most once; the unique key decides races. Somebody else's favourite is 403,
 //! as in the original, not 404.
 
+mod bodies;
 mod handlers;
 mod model;
 mod store;

@@ -285,7 +285,6 @@ pub struct Favorite {
     pub user_id: UserId,
     pub entity_type: EntityType,
     pub entity_id: String,
-    #[schema(value_type = Option<Object>)]
     pub entity_data: Option<Value>,
     pub category: Option<String>,
     pub notes: Option<String>,
@@ -320,7 +319,6 @@ pub struct ShortFavorite {
     #[serde(rename = "type")]
     kind: String,
     item_id: String,
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
     #[serde(with = "iso")]
     created_at: DateTime<Utc>,

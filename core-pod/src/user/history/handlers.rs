@@ -5,7 +5,7 @@ use axum::{
     extract::{RawQuery, State},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
     ApiError,
     auth::AuthUser,
@@ -142,9 +142,24 @@ pub async fn stats(caller: AuthUser, State(state): State<UserState>) -> Result<J
     Ok(Answer::new(store::stats(state.db.pool(), caller.user).await?))
 }
 
+/// An entry to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct NewEntryBody {
+    action_type: ActionType,
+    entity_type: EntityType,
+    /// The thing it was done to; not blank.
+    #[schema(min_length = 1, max_length = 255)]
+    entity_id: String,
+    /// At most 8 KB.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Value>,
+}
+
 /// Writes an entry down.
 #[utoipa::path(
-    post, path = "/api/v1/users/history", tag = "history", request_body = Object,
+    post, path = "/api/v1/users/history", tag = "history", request_body = NewEntryBody,
     responses(
         (status = 200, description = "The entry", body = Answer<Entry>),
         (status = 400, description = "Something is missing or not valid"),

@@ -298,7 +298,6 @@ pub struct DetailedEntry {
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Details {
-    #[schema(value_type = Option<Object>)]
     query: Option<Value>,
     results_count: Option<i64>,
     clicked: bool,

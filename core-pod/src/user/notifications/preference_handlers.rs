@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use serde_json::Value;
 use shared::{ApiError, auth::AuthUser, http::Body, id::UserId};
+use utoipa::ToSchema;
 
 use super::{
     preferences::{Preferences, Unfit},
@@ -70,10 +71,45 @@ pub async fn replace(
     Ok(Answer::new(preferences))
 }
 
+/// The channels of one key; what is absent stays.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NotificationChannelsChange)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct ChannelsChangeBody {
+    /// In the notification centre and on open sockets.
+    #[schema(required = false)]
+    in_app: bool,
+    /// By e-mail.
+    #[schema(required = false)]
+    email: bool,
+}
+
+/// Any of the seven keys, at least one of them; what is absent stays.
+#[derive(ToSchema)]
+#[schema(as = NotificationPreferencesChange, min_properties = 1)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct PreferencesChangeBody {
+    #[schema(required = false)]
+    booking_confirmed: ChannelsChangeBody,
+    #[schema(required = false)]
+    booking_cancelled: ChannelsChangeBody,
+    #[schema(required = false)]
+    payment_succeeded: ChannelsChangeBody,
+    #[schema(required = false)]
+    payment_failed: ChannelsChangeBody,
+    #[schema(required = false)]
+    refund_processed: ChannelsChangeBody,
+    #[schema(required = false)]
+    promo_offer: ChannelsChangeBody,
+    #[schema(required = false)]
+    platform_update: ChannelsChangeBody,
+}
+
 /// Changes what is named and leaves the rest.
 #[utoipa::path(
     patch, path = "/api/v1/users/notification-preferences", tag = "notifications",
-    request_body(content = Object, description = "Any of the seven keys with any of the channels"),
+    request_body(content = PreferencesChangeBody, description = "Any of the seven keys with any of the channels"),
     responses(
         (status = 200, description = "The seven keys", body = Answer<Preferences>),
         (status = 400, description = "Nothing to change, or not a boolean"),

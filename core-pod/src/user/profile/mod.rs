@@ -7,6 +7,7 @@
 
 mod avatar;
 mod blocks;
+mod bodies;
 mod events;
 mod handlers;
 mod image;

@@ -10,7 +10,9 @@ use shared::{ApiError, auth::AuthUser, events::outbox};
 use utoipa::ToSchema;
 
 use super::{
-    avatar, events,
+    avatar,
+    bodies::ChangeBody,
+    events,
     handlers::user_not_found,
     model::{Profile, Settings},
     pictures::Uploaded,
@@ -34,7 +36,7 @@ pub struct Updated {
 /// Changes what the body says and differs. Any part of the object that `GET` gives may be sent; unknown keys are ignored.
 /// `profile.photo` may be a URL, a `data:` URL, or the answer to an upload.
 #[utoipa::path(
-    put, path = "/api/v1/users/profile", tag = "users", request_body = Object,
+    put, path = "/api/v1/users/profile", tag = "users", request_body = ChangeBody,
     responses(
         (status = 200, description = "The profile as it is now", body = Updated),
         (status = 400, description = "Something in the body is not valid; nothing was changed"),

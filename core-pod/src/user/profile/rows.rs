@@ -21,6 +21,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use super::{
+    bodies::{NewRowBody, OwnRowBody, RowBody},
     events,
     handlers::user_not_found,
     model::{OwnedRow, ProfileRow, midnight, rules},
@@ -102,7 +103,7 @@ pub async fn row(
 
 /// Makes the caller's profile row.
 #[utoipa::path(
-    post, path = "/api/v1/users/profile/{userId}", tag = "users", request_body = Object,
+    post, path = "/api/v1/users/profile/{userId}", tag = "users", request_body = NewRowBody,
     params(("userId" = String, Path, description = "The account of the caller")),
     responses(
         (status = 201, description = "The row with its owner", body = OwnedRow),
@@ -150,7 +151,7 @@ pub async fn create(
 
 /// Makes or changes the caller's profile row.
 #[utoipa::path(
-    post, path = "/api/v1/users/profile", tag = "users", request_body = Object,
+    post, path = "/api/v1/users/profile", tag = "users", request_body = OwnRowBody,
     responses(
         (status = 200, description = "Changed", body = Answer<RowData>),
         (status = 201, description = "Made", body = Answer<RowData>),
@@ -179,7 +180,7 @@ pub async fn upsert(caller: AuthUser, State(state): State<UserState>, body: Json
 
 /// Changes the caller's profile row; it is made if there is none yet.
 #[utoipa::path(
-    put, path = "/api/v1/users/profile/{userId}", tag = "users", request_body = Object,
+    put, path = "/api/v1/users/profile/{userId}", tag = "users", request_body = RowBody,
     params(("userId" = String, Path, description = "The account of the caller, or `me`")),
     responses(
         (status = 200, description = "The row", body = Answer<RowData>),

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     blocks::{read_preferences, read_settings},
+    bodies::{PreferencesBody, SettingsBody},
     events,
     handlers::user_not_found,
     model::{PreferencesView, Settings, SettingsView},
@@ -45,7 +46,7 @@ pub async fn settings(
 
 /// Changes the settings that the body names.
 #[utoipa::path(
-    put, path = "/api/v1/users/settings", tag = "users", request_body = Object,
+    put, path = "/api/v1/users/settings", tag = "users", request_body = SettingsBody,
     responses(
         (status = 200, description = "The settings as they are now", body = Answer<SettingsData>),
         (status = 400, description = "Something in the body is not valid; nothing was changed"),
@@ -83,7 +84,7 @@ pub async fn preferences(
 
 /// Changes the preferences that the body names; a language may be given by its code.
 #[utoipa::path(
-    put, path = "/api/v1/users/preferences", tag = "users", request_body = Object,
+    put, path = "/api/v1/users/preferences", tag = "users", request_body = PreferencesBody,
     responses(
         (status = 200, description = "The preferences as they are now", body = Answer<PreferencesData>),
         (status = 400, description = "Something in the body is not valid; nothing was changed"),

@@ -288,6 +288,9 @@ where
     };
     let response = finished(&exchange, response).await;
     let answered_by = response.extensions().get::<RouteLabel>().map(|label| label.0);
+    if let Some(route) = answered_by {
+        trace::answered_by(exchange.head.method, route);
+    }
     exchange.end(response.status().as_u16(), answered_by);
     Ok(response)
 }

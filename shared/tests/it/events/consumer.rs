@@ -43,6 +43,27 @@ async fn an_event_delivered_three_times_takes_effect_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn an_event_that_concerns_nobody_here_is_passed_over_without_a_trace(pool: PgPool) {
+    let world = World::new(&pool).await;
+    world
+        .put(TOPIC, "a", &raw("0b0f2a0c-0000-4000-8000-00000000000a", "nobody", 1))
+        .await;
+    world
+        .put(TOPIC, "a", &raw("0b0f2a0c-0000-4000-8000-00000000000b", "a", 2))
+        .await;
+    let till = Arc::new(Till::default());
+    let consumer = Job::start(|shutdown| world.consumer(&till).run(shutdown));
+    eventually("both are consumed", async || world.committed(TOPIC) == 2).await;
+    assert_eq!(world.effects("a").await, [2]);
+    let inbox: i64 = sqlx::query_scalar("select count(*) from shop.inbox")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!((inbox, till.tries.load(Ordering::SeqCst), till.told.load(Ordering::SeqCst)), (1, 1, 1));
+    consumer.stop().await;
+}
+
+#[sqlx::test(migrations = false)]
 async fn poison_goes_to_the_dead_letters_and_the_partition_goes_on(pool: PgPool) {
     let world = World::new(&pool).await;
     let no_payload = br#"{"eventId":"e-2","eventType":"t","timestamp":"t","version":"1.0","source":"s"}"#;

@@ -259,6 +259,10 @@ impl Handler<Shop> for Till {
         &[TOPIC, OTHER_TOPIC]
     }
 
+    fn concerns(&self, _: Topic, event: &Envelope) -> bool {
+        event.payload["key"] != "nobody"
+    }
+
     async fn handle(&self, tx: &mut PgConnection, _: Topic, event: &Envelope) -> Result<(), Failure> {
         self.tries.fetch_add(1, Ordering::SeqCst);
         let key = event.payload["key"].as_str().unwrap_or_default().to_owned();
