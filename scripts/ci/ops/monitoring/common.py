@@ -122,3 +122,24 @@ def known_metrics() -> dict[str, str]:
             found[rule["record"]] = "recording rule"
     found |= {name: "Prometheus" for name in ("up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds", "scrape_samples_scraped")}
     return found
+
+
+# labels whose values are words of the source
+WORDED = {"outcome", "result", "state", "kind", "queue", "saga", "action"}
+
+
+def unset_values(exprs: list[tuple[str, str]]) -> list[str]:
+    """Values of labels that queries (where, expression) ask of our own metrics and that no source of ours ever sets: a value that was
+    given another name silences an alert without a word."""
+    folders = [(ROOT / pod / "src", "*.rs") for pod in ("shared", "core-pod", "business-pod", "experience-pod", "autoscaler")] + [(ROOT / "docker/backup", "*.py")]
+    source = "\n".join(path.read_text(encoding="utf-8") for folder, kind in folders for path in sorted(folder.rglob(kind)))
+    known = known_metrics()
+    faults = []
+    for where, expr in exprs:
+        for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expr):
+            if known.get(name) not in ("metrics.txt", "operations.txt", "the source"):
+                continue
+            for label, value in re.findall(r'(\w+)=~?"([^"]*)"', matchers):
+                faults += [f"{where}: nobody sets {label} of {name} to {word}" for word in value.split("|")
+                           if label in WORDED and re.fullmatch(r"[A-Za-z_]+", word) and f'"{word}"' not in source]
+    return faults

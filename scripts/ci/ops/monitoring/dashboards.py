@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from common import MONITORING, Report, known_metrics, load, missing, names, run
+from common import MONITORING, Report, known_metrics, load, missing, names, run, unset_values
 
 report = Report()
 FOLDER = MONITORING / "grafana/dashboards"
@@ -157,6 +157,7 @@ def queries() -> None:
         for note in board["annotations"]["list"]:
             exprs.append((f"{name}: annotation {note['name']}", note["expr"]))
     report.check("V19", "R-104,R-105,R-106,R-107,R-108,R-109", f"every series of {len(exprs)} queries is served by somebody", faults)
+    report.check("V19", "R-104", "every value of a label that a query names is one that our programs set", unset_values(exprs))
     if missing("promtool"):
         report.skip("V13", "R-104", "queries parse (promtool is not installed)")
         return

@@ -5,7 +5,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from common import MONITORING, ROOT, Report, alerts, known_metrics, load, missing, names, rule_files, rules, run
+from common import MONITORING, ROOT, Report, alerts, known_metrics, load, missing, names, rule_files, rules, run, unset_values
 
 report = Report()
 SEVERITIES = {"critical", "warning", "info", "none"}
@@ -148,6 +148,8 @@ def metrics() -> None:
     faults = [f"{path.name}: {rule.get('alert') or rule['record']}: nobody serves {name}"
               for path, _, rule in rules() for name in sorted(names(rule["expr"])) if name not in known]
     report.check("V19", "R-102", "every series that a rule names is served by somebody", faults)
+    report.check("V19", "R-102", "every value of a label that a rule names is one that our programs set",
+                 unset_values([(f"{path.name}: {rule.get('alert') or rule['record']}", rule["expr"]) for path, _, rule in rules()]))
 
 
 configuration()
