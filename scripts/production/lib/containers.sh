@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Where the container of a service is: on this machine, or on its node over ssh. Sourced; `stack` is the name of the stack.
 engine=() container=''
 # container_of SERVICE: fills `container`, and `engine` with the arguments of docker that reach it; fails when it runs nowhere.
