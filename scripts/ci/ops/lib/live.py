@@ -166,7 +166,7 @@ def run(binary, folder):
         checks.show("R-028", "security headers of the API, no Server, no X-Powered-By", security_headers(ports))
         checks.show("R-015,R-024", "the core pod compresses documents (br, gzip), and the experience pod passes them on so", compression(ports))
         checks.show("R-025", "Cache-Control: no-store for accounts, a time for documents", caching(ports))
-        checks.show("R-100,R-105", "each pod serves the metrics that rules, dashboards and the autoscaler read", metrics(ports))
+        checks.show("R-100,R-105,R-121,R-122", "each pod serves the metrics that rules, dashboards and the autoscaler read", metrics(ports))
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(timeout=45)
