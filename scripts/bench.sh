@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}
 # Production builds: without the embedded back ends. The bench is built with them, so that both share their dependencies.
-built=$(scripts/cargo.sh build --profile production --no-default-features --message-format=json-render-diagnostics \
+built=$(scripts/cargo.sh build --release --no-default-features --message-format=json-render-diagnostics \
     -p core-pod -p business-pod -p experience-pod -p dreamscape --bins --benches)
 bench=$(python3 -c '
 import json, sys
@@ -16,4 +16,4 @@ for line in sys.stdin:
     if message.get("target", {}).get("name") == "platform" and message.get("executable"):
         print(message["executable"])
 ' <<<"$built")
-BENCH_BINARIES="$CARGO_TARGET_DIR/production" BENCH_OUTPUT="${BENCH_OUTPUT:-$PWD/bench.json}" "$bench"
+BENCH_BINARIES="$CARGO_TARGET_DIR/release" BENCH_OUTPUT="${BENCH_OUTPUT:-$PWD/bench.json}" "$bench"
