@@ -29,7 +29,7 @@ KINDS = {
     "V8": ("run", "the scripts really run, against a docker command that keeps a Swarm in a file"),
     "V9": ("lint", "hadolint, and Dockerfiles from one template"),
     "V10": ("run", "real Redis servers"),
-    "V11": ("run", "real PostgreSQL 15 servers"),
+    "V11": ("run", "real PostgreSQL 15 servers, and an S3 server for their backups"),
     "V13": ("lint", "dashboards: form, expressions, names of metrics"),
     "V14": ("run", "the autoscaler against a Prometheus and an engine of the test"),
     "V15": ("lint", "structure of configurations whose programs cannot be had"),

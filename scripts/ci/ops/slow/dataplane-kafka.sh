@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=scripts/ci/ops/lib/dataplane.sh
 . "$(dirname "$0")/../lib/dataplane.sh"
 jars=$("$root/scripts/ci/kafka/jars.sh" "$root/scripts/ci/kafka/stack.xml" 2>"$scratch/why")
-[ -n "$jars" ] || { skip V11 R-051,R-052,R-053,R-054,R-055 "$(sed 's/^SKIP //;q' "$scratch/why")"; finish; }
+[ -n "$jars" ] || { skip V17 R-051,R-052,R-053,R-054,R-055 "$(sed 's/^SKIP //;q' "$scratch/why")"; finish; }
 
 read -r b1 b2 b3 c1 c2 c3 < <(free_ports 6)
 broker_port=("" "$b1" "$b2" "$b3") controller_port=("" "$c1" "$c2" "$c3")
@@ -56,16 +56,16 @@ says() {
     create "$@" >"$scratch/out" 2>&1 || { tail -5 "$scratch/out"; return 1; }
     grep -qF -- "$words" "$scratch/out" || { tail -5 "$scratch/out"; return 1; }
 }
-check V11 R-055 "create-topics.sh makes all 76 topics on real brokers" says "76 topics are as they should be, 76 changed"
-check V11 R-055 "a second run changes nothing" says "76 topics are as they should be, 0 changed"
+check V17 R-055 "create-topics.sh makes all 76 topics on real brokers" says "76 topics are as they should be, 76 changed"
+check V17 R-055 "a second run changes nothing" says "76 topics are as they should be, 0 changed"
 "$scratch/bin/kafka-topics.sh" --bootstrap-server "$bootstrap" --describe >"$scratch/described" 2>/dev/null
 count() { grep -P "$1" "$scratch/described" | grep -cE "$2" || true; }
-check V11 R-052 "38 topics have 6 partitions" equal 38 "$(count '^Topic: dreamscape' 'PartitionCount: 6')"
-check V11 R-055 "38 dead-letter topics have one" equal 38 "$(count '^Topic: dreamscape.*\.dlq' 'PartitionCount: 1')"
-check V11 R-053 "all have 3 copies, of which 2 must be in sync" equal 76 "$(count '^Topic: dreamscape' 'ReplicationFactor: 3.*min.insync.replicas=2')"
-check V11 R-053 "every partition has all its copies in sync" equal 266 "$(count '^\t.*Partition: ' 'Isr: [123],[123],[123]')"
+check V17 R-052 "38 topics have 6 partitions" equal 38 "$(count '^Topic: dreamscape' 'PartitionCount: 6')"
+check V17 R-055 "38 dead-letter topics have one" equal 38 "$(count '^Topic: dreamscape.*\.dlq' 'PartitionCount: 1')"
+check V17 R-053 "all have 3 copies, of which 2 must be in sync" equal 76 "$(count '^Topic: dreamscape' 'ReplicationFactor: 3.*min.insync.replicas=2')"
+check V17 R-053 "every partition has all its copies in sync" equal 266 "$(count '^\t.*Partition: ' 'Isr: [123],[123],[123]')"
 voters() { equal 3 "$(tool org.apache.kafka.tools.MetadataQuorumCommand --bootstrap-server "$bootstrap" describe --status 2>/dev/null | grep CurrentVoters | grep -oE '"id": [123]|[[,][123]\b' | wc -l)"; }
-check V11 R-051 "the quorum has 3 voters" voters
+check V17 R-051 "the quorum has 3 voters" voters
 figures() {
     tool kafka.admin.ConfigCommand --bootstrap-server "$bootstrap" --describe --entity-type brokers --entity-name 1 --all 2>/dev/null >"$scratch/broker-1"
     local figure
@@ -75,13 +75,13 @@ figures() {
         grep -q "^ *$figure " "$scratch/broker-1" || { echo "not $figure"; return 1; }
     done
 }
-check V11 R-052,R-053,R-054 "a running broker has the figures of the requirements" figures
+check V17 R-052,R-053,R-054 "a running broker has the figures of the requirements" figures
 
 # -- Partitions and settings of a topic that somebody made by hand
 "$scratch/bin/kafka-configs.sh" --bootstrap-server "$bootstrap" --entity-type topics --entity-name dreamscape.payment.completed --alter --add-config retention.ms=1000 >/dev/null
-check V11 R-054 "a changed retention is found" refused_with "1 differences" create --check
-check V11 R-054 "and set right" says "1 changed"
-check V11 R-054 "then --check is content" says "as they should be" --check
+check V17 R-054 "a changed retention is found" refused_with "1 differences" create --check
+check V17 R-054 "and set right" says "1 changed"
+check V17 R-054 "then --check is content" says "as they should be" --check
 
 # -- The loss of a broker: what was confirmed is there, and the rest goes on
 topic=dreamscape.payment.completed
@@ -91,25 +91,25 @@ produce() { # FROM TO: with acks=all
 }
 consume() { tool org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$bootstrap" --topic "$topic" --from-beginning --timeout-ms 8000 2>/dev/null | sort -n | uniq | wc -l; }
 all_there() { equal 1000 "$(consume)"; } # a consumer that is late sees nothing: it is asked again
-check V11 R-053 "messages are confirmed by all copies in sync" produce 1 500
+check V17 R-053 "messages are confirmed by all copies in sync" produce 1 500
 stop 2 KILL
-check V11 R-053 "with one broker killed, messages are still confirmed" produce 501 1000
-check V11 R-053 "and none is lost" eventually 30 all_there
-check V11 R-055 "create-topics.sh --check works with one broker away" says "as they should be" --check
+check V17 R-053 "with one broker killed, messages are still confirmed" produce 501 1000
+check V17 R-053 "and none is lost" eventually 30 all_there
+check V17 R-055 "create-topics.sh --check works with one broker away" says "as they should be" --check
 start 2
 recovered() { [ -z "$("$scratch/bin/kafka-topics.sh" --bootstrap-server "$bootstrap" --describe --under-replicated-partitions 2>/dev/null)" ]; }
-check V11 R-053 "the broker returns and catches up" eventually 60 recovered
+check V17 R-053 "the broker returns and catches up" eventually 60 recovered
 
 # -- A broker loses its volume: it comes back with its id and the cluster's, and nothing else
 stop 3 KILL
 rm -rf "${scratch:?}/data-3"
 tool kafka.tools.StorageTool format -t "$cluster_id" -c "$scratch/3.properties" >/dev/null
 start 3
-check V11 R-053 "a broker with an empty volume copies everything from the others" eventually 90 recovered
+check V17 R-053 "a broker with an empty volume copies everything from the others" eventually 90 recovered
 
 # -- All brokers away and back
 for n in 1 2 3; do stop $n TERM; done
 for n in 3 1 2; do start $n; done
-check V11 R-051 "a cold start of all three finds everything" eventually 60 recovered
-check V11 R-053 "and every message" eventually 30 all_there
+check V17 R-051 "a cold start of all three finds everything" eventually 60 recovered
+check V17 R-053 "and every message" eventually 30 all_there
 finish
