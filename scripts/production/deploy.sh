@@ -13,6 +13,7 @@
 #   --overlay FILE                 one more stack file on top; may be repeated
 #   --build, --push                build our images here; push them to REGISTRY
 #   --local-images                 use the images of this engine as they are: nothing is pulled, no digest is asked for
+#   --no-lint                      deploy what the linter of the contract would refuse: an overlay for a test or a rehearsal
 #   --renew-images                 resolve the digests of compose/images.lock again
 #   --accept-unpatched-overlay     deploy on engines whose encrypted overlay networks have known holes
 #   --timeout SECONDS              how long the services may take to become healthy (600)
@@ -27,7 +28,7 @@ set -euo pipefail
 usage() { sed -n '/^# Usage:/,/^set /p' "${BASH_SOURCE[0]}" | sed '/^set /d; s/^# \{0,1\}//'; }
 
 env_file=$stack_root/.env.prod profile='' build='' push='' local_images='' renew='' accept_unpatched='' timeout=600
-smoke=yes keep_old='' dry_run='' traefik_v2='' chosen=()
+smoke=yes linting=yes keep_old='' dry_run='' traefik_v2='' chosen=()
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit 0 ;;
@@ -41,6 +42,7 @@ while [ $# -gt 0 ]; do
         --build) build=yes; shift ;;
         --push) push=yes; shift ;;
         --local-images) local_images=yes; shift ;;
+        --no-lint) linting=''; shift ;;
         --renew-images) renew=yes; shift ;;
         --accept-unpatched-overlay) accept_unpatched=yes; shift ;;
         --timeout) timeout=${2:-}; shift 2 || die "$USAGE" "--timeout needs seconds" ;;
@@ -77,8 +79,16 @@ check_engine() {
     if [ -n "$traefik_v2" ] && ! version_lt "$version" 29; then
         die "$PREREQUISITE" "Traefik 2.10 cannot talk to engine $version; leave --traefik-v2 (TRAEFIK_VERSION) out"
     fi
-    docker info --format '{{.SecurityOptions}}' 2>/dev/null | grep -q no-new-privileges ||
-        warn 'a stack file cannot forbid new privileges: put "no-new-privileges": true into daemon.json of every node'
+    forbids_new_privileges ||
+        warn 'a stack file cannot forbid new privileges: put "no-new-privileges": true into daemon.json of every node (older engines do not say whether it is there)'
+}
+
+# Newer engines say it; with an older one a running container of the stack shows it.
+forbids_new_privileges() {
+    local container
+    if docker info --format '{{.SecurityOptions}}' 2>/dev/null | grep -q no-new-privileges; then return; fi
+    container=$(docker ps -q --filter "label=com.docker.stack.namespace=$stack" | head -n 1)
+    [ -n "$container" ] && docker exec "$container" cat /proc/1/status 2>/dev/null | grep -q '^NoNewPrivs:[[:space:]]*1'
 }
 
 check_settings() {
@@ -278,8 +288,9 @@ render() {
     for short in redis-6 traefik-v2.10 backup-external; do
         [[ " ${files[*]} " == *"docker-compose.$short.yml"* ]] && lint+=(--overlay "$short")
     done
-    if [ -n "$local_images" ]; then
-        note "lint: left out with --local-images"
+    [ -z "$local_images" ] || lint+=(--local-images)
+    if [ -z "$linting" ]; then
+        warn "lint: left out, as told"
     elif python3 -c 'import yaml' 2>/dev/null; then
         python3 "$stack_root/scripts/ci/ops/lib/stack_lint.py" --rendered "$work/stack.yml" ${lint[@]+"${lint[@]}"} ||
             die "$FAILED" "the stack breaks a rule of the contract"

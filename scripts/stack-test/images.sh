@@ -13,12 +13,16 @@ cache=${STACK_TEST_CACHE:-$HOME/.cache/dreamscape/stack-test}
 bin=${STACK_TEST_BIN:-${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}/release}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 suite=bookworm
-packages=(ca-certificates curl wget procps iproute2 libgcc-s1 postgresql-15 redis-server haproxy openjdk-17-jre-headless)
+packages=(ca-certificates curl wget procps iproute2 libgcc-s1 postgresql-15 redis-server haproxy openjdk-17-jre-headless
+    gnupg jq python3 util-linux prometheus prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter
+    prometheus-redis-exporter prometheus-blackbox-exporter)
+moto='moto[server,s3]==5.2.1'
 export DOCKER_BUILDKIT=0
 
 say() { printf '  %s\n' "$*"; }
-for pod in core-pod business-pod experience-pod; do
-    [ -x "$bin/$pod" ] || { echo "images.sh: $bin/$pod is missing: cargo build --release" >&2; exit 3; }
+programs=(core-pod business-pod experience-pod devkit autoscaler)
+for program in "${programs[@]}"; do
+    [ -x "$bin/$program" ] || { echo "images.sh: $bin/$program is missing: cargo build --release" >&2; exit 3; }
 done
 
 mkdir -p "$cache"
@@ -52,15 +56,28 @@ if ! docker image inspect "$registry/base:$version" >/dev/null 2>&1; then
         "$base" "$registry/base:$version" >/dev/null
 fi
 
+# An S3 server from PyPI, for Debian's Python.
+s3=$cache/moto-$(printf '%s' "$moto" | sha256sum | cut -c1-12)
+if [ ! -e "$s3" ]; then
+    say "fetching $moto (once)"
+    rm -rf "$s3.part" "$cache/pip"
+    python3 -m venv "$cache/pip"
+    "$cache/pip/bin/pip" install -q --target "$s3.part" --python-version 3.11 --only-binary=:all: "$moto" >&2
+    rm -rf "$cache/pip"
+    mv "$s3.part" "$s3"
+fi
+
 context=$(mktemp -d "$cache/context.XXXXXX")
 trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/bin" "$context/kafka/jars"
 cp -r "$root/docker" "$context/docker"
-cp "$root/scripts/postgres-init-prod.sql" "$here/Dockerfile" "$here/haproxy.cfg" "$context/"
+cp "$root/scripts/postgres-init-prod.sql" "$here"/{Dockerfile,haproxy.cfg,payments.cfg,payments.sh,s3-buckets.py} "$context/"
+cp -r "$s3" "$context/moto"
 cp "$here/kafka-run.sh" "$context/kafka/run.sh"
 cp "$here/kafka-tool.sh" "$context/kafka/tool.sh"
 chmod 0755 "$context"/kafka/*.sh
-for pod in core-pod business-pod experience-pod; do cp "$bin/$pod" "$context/bin/"; done
+for program in "${programs[@]}"; do cp "$bin/$program" "$context/bin/"; done
+strip "$context"/bin/* 2>/dev/null || true
 jars=$("$root/scripts/ci/ops/kafka/jars.sh")
 [ -n "$jars" ] || exit 3
 cp "$jars"/*.jar "$context/kafka/jars/"
@@ -77,4 +94,4 @@ build() { # TARGET NAME [argument…]
     say "$registry/$name:$version"
 }
 for pod in core-pod business-pod experience-pod; do build pod "$pod" --build-arg "POD=$pod"; done
-for name in postgres redis kafka edge broken; do build "$name" "$name"; done
+for name in postgres redis kafka edge broken backup s3 payments autoscaler observe; do build "$name" "$name"; done
