@@ -56,8 +56,9 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Pods, and the jobs that each deploy repeats.
+# Pods, what holds data, and the jobs that each deploy repeats.
 PODS='core-pod business-pod experience-pod'
+INFRA='redis-1 redis-2 redis-3 redis-4 redis-5 redis-6 kafka-1 kafka-2 kafka-3 postgres-replica postgres-primary minio'
 MIGRATIONS='migrate-core migrate-business'
 JOBS='minio-init kafka-topics-init redis-cluster-init'
 
@@ -95,13 +96,20 @@ check_settings() {
     local name missing=()
     while IFS= read -r name; do
         case $name in
-            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | SLACK_CHANNEL | HEARTBEAT_URL | PAGERDUTY_ENABLED | DOCKER_GID) continue ;;
+            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | SLACK_CHANNEL | HEARTBEAT_URL | PAGERDUTY_ENABLED | DOCKER_GID | INFRA_VERSION) continue ;;
         esac
         [ -n "${!name:-}" ] || missing+=("$name")
     done < <(setting_names "$stack_root/.env.prod.example")
     [ "${#missing[@]}" -eq 0 ] || die "$PREREQUISITE" "not set in $(basename "$env_file"): ${missing[*]}"
     # shellcheck disable=SC2153  # of the settings
     [ "$VERSION" != latest ] || die "$PREREQUISITE" "VERSION is a release, never latest: an update and a rollback must know what they deploy"
+    # Empty: a release of the pods alone, so what holds data or a port keeps the image that it runs.
+    if [ -z "${INFRA_VERSION:-}" ]; then
+        INFRA_VERSION=$(image_of postgres-primary)
+        INFRA_VERSION=${INFRA_VERSION%@*} INFRA_VERSION=${INFRA_VERSION##*:}
+        INFRA_VERSION=${INFRA_VERSION:-$VERSION}
+    fi
+    [ "$INFRA_VERSION" != latest ] || die "$PREREQUISITE" "INFRA_VERSION is a release, never latest"
     case $DOMAIN in *example.*) warn "DOMAIN is $DOMAIN" ;; esac
     [[ $KAFKA_CLUSTER_ID =~ ^[A-Za-z0-9_-]{22}$ ]] || die "$PREREQUISITE" "KAFKA_CLUSTER_ID is not 22 characters of base64url; init-secrets.sh makes one"
     [[ $STRIPE_PUBLISHABLE_KEY =~ ^pk_(live|test)_ ]] || die "$PREREQUISITE" "STRIPE_PUBLISHABLE_KEY is no publishable key (pk_live_…)"
@@ -306,7 +314,8 @@ service_exists() { docker service inspect "${stack}_$1" >/dev/null 2>&1; }
 image_of() { docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$1" 2>/dev/null || true; }
 version_of() { docker service inspect --format '{{.Version.Index}}' "${stack}_$1" 2>/dev/null || true; }
 
-# run_job NAME [option…]: runs a job of the stack once more and waits for it; a finished job is not repeated by itself.
+# run_job NAME [option…]: runs a job of the stack once more and waits for it, since a finished job is not repeated by itself; or
+# replaces the task of a service.
 run_job() {
     local name=$1
     shift
@@ -323,6 +332,19 @@ migrate_first() {
         pod=${name#migrate-}-pod
         [ "${previous[$pod]%@*}" != "$REGISTRY/$pod:$VERSION" ] || continue
         run_job "$name" --with-registry-auth ${local_images:+--no-resolve-image} --image "$REGISTRY/$pod:$VERSION" || die "$FAILED" "$name failed; nothing else was changed"
+    done
+}
+
+# New images of what holds data: one node after the other, each healthy before the next. The stack file would restart all at once.
+infra_one_by_one() {
+    local name image now
+    for name in $INFRA; do
+        service_exists "$name" || continue
+        case $name in postgres-*) image=postgres ;; *) image=${name%%-*} ;; esac
+        now=$(image_of "$name")
+        case ${now%@*} in "$REGISTRY/$image:$INFRA_VERSION") continue ;; "$REGISTRY/$image:"*) ;; *) continue ;; esac
+        run_job "$name" --with-registry-auth ${local_images:+--no-resolve-image} --image "$REGISTRY/$image:$INFRA_VERSION" ||
+            die "$FAILED" "$name did not become healthy with its new image; nothing else was changed"
     done
 }
 
@@ -441,7 +463,10 @@ if [ -n "$dry_run" ]; then
 fi
 first=yes
 ! service_exists core-pod || first=''
-[ -n "$first" ] || migrate_first
+if [ -z "$first" ]; then
+    infra_one_by_one
+    migrate_first
+fi
 deploy || failed "the engine refused the stack"
 
 phase "4/5 health"

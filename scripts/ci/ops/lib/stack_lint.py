@@ -757,7 +757,7 @@ def overridable(subject):
 
 @rule("R-031", "DOMAIN, ACME_EMAIL and what else has no default are mandatory", code="V1", base=True)
 def mandatory(subject):
-    for name in ("DOMAIN", "ACME_EMAIL", "REGISTRY", "VERSION", "KAFKA_CLUSTER_ID", "STRIPE_PUBLISHABLE_KEY", "ALERT_EMAIL_TO"):
+    for name in ("DOMAIN", "ACME_EMAIL", "REGISTRY", "VERSION", "INFRA_VERSION", "KAFKA_CLUSTER_ID", "STRIPE_PUBLISHABLE_KEY", "ALERT_EMAIL_TO"):
         try:
             subject.extra.get("rerender", stack.render)(**{name: None})
             yield f"the stack renders without {name}"
@@ -1294,6 +1294,15 @@ def backup(subject):
     if not subject.deployed and (env.get("BACKUP_SCHEDULE"), env.get("BACKUP_RETENTION_DAYS"), env.get("BACKUP_S3_BUCKET")) != \
             ("0 2 * * *", "30", "dreamscape-backups"):
         yield f"{env.get('BACKUP_SCHEDULE')}, {env.get('BACKUP_RETENTION_DAYS')} days, {env.get('BACKUP_S3_BUCKET')}"
+
+
+@rule("R-130", "a release of the pods restarts nothing that holds data or a port: those images have a version of their own", base=True)
+def two_versions(subject):
+    for path in (stack.PROD, *stack.OVERLAYS):
+        for name, version in re.findall(r"image: \$\{REGISTRY:\?\}/([^:\s]+):(\S+)", subject.read(str(path.relative_to(ROOT)))):
+            wanted = "${VERSION:?}" if name in {*PODS, "autoscaler", "backup"} else "${INFRA_VERSION:?}"
+            if version != wanted:
+                yield f"{path.name}: {name} is of {version}, not {wanted}"
 
 
 @rule("R-001", "all files of one deploy name the same schema version", base=True)

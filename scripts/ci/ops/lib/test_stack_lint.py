@@ -632,6 +632,10 @@ def _(s): s.services["cadvisor"]["deploy"]["mode"] = "replicated"
 def _(s): s.services["backup"]["environment"]["BACKUP_SCHEDULE"] = "0 4 * * *"
 
 
+@breaks("two_versions", "redis is of ${VERSION:?}")
+def _(s): edit(s, "compose/docker-compose.bigpods.prod.yml", r"redis:\$\{INFRA_VERSION", "redis:${VERSION")
+
+
 @breaks("versions", "version 3.8")
 def _(s): edit(s, "compose/docker-compose.alloy.yml", r'version: "3.13"', 'version: "3.8"')
 
