@@ -290,7 +290,11 @@ render() {
         [ -f "$path" ] || die "$PREREQUISITE" "the stack needs $path"
     done <"$work/configs"
     write_settings
-    with_settings docker stack config "${arguments[@]}" >"$work/stack.yml" || die "$FAILED" "the stack files cannot be rendered"
+    if ! with_settings docker stack config "${arguments[@]}" >"$work/stack.yml"; then
+        docker stack config --help 2>/dev/null | grep -q 'docker stack config' ||
+            die "$PREREQUISITE" "this docker command ($(docker version --format '{{.Client.Version}}')) knows no \`docker stack config\`; 28 or newer is needed here, the engines may be older"
+        die "$FAILED" "the stack files cannot be rendered"
+    fi
     note "${#files[@]} file(s), $(grep -c '^    image:' "$work/stack.yml") services"
     [ -z "$small" ] || lint+=(--small)
     for short in redis-6 traefik-v2.10 backup-external; do
@@ -367,17 +371,19 @@ deploy() {
 
 # Every service has all its replicas, and none was paused or rolled back. Jobs count when they are complete.
 converge() {
-    local deadline=$((SECONDS + timeout)) name replicas pending state
+    local deadline=$((SECONDS + timeout)) name mode replicas pending state
     while :; do
         pending=()
-        while IFS=$'\t' read -r name replicas; do
+        while IFS=$'\t' read -r name mode replicas; do
             # 3/3, or 0/1 (1/1 completed) for a job
             case $replicas in
                 *'('*completed*) replicas=${replicas#*\(} replicas=${replicas%% *} ;;
             esac
             replicas=${replicas%% *}
+            # a global service whose task has just failed says 0/0, as one does that no node may run
+            if [ "$mode $replicas" = 'global 0/0' ] && [ -n "$(docker service ps -q --filter desired-state=running --filter desired-state=ready "$name" 2>/dev/null)" ]; then replicas=0/1; fi
             [ "${replicas%/*}" = "${replicas#*/}" ] || pending+=("${name#"${stack}_"} $replicas")
-        done < <(docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}\t{{.Replicas}}')
+        done < <(docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}\t{{.Mode}}\t{{.Replicas}}')
         for name in $PODS; do
             state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name" 2>/dev/null || true)
             case $state in

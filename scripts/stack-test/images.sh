@@ -71,7 +71,7 @@ context=$(mktemp -d "$cache/context.XXXXXX")
 trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/bin" "$context/kafka/jars"
 cp -r "$root/docker" "$context/docker"
-cp "$root/scripts/postgres-init-prod.sql" "$here"/{Dockerfile,haproxy.cfg,payments.cfg,payments.sh,s3-buckets.py} "$context/"
+cp "$root/scripts/postgres-init-prod.sql" "$here"/{haproxy.cfg,payments.cfg,payments.sh,s3.py,s3-buckets.py} "$context/"
 cp -r "$s3" "$context/moto"
 cp "$here/kafka-run.sh" "$context/kafka/run.sh"
 cp "$here/kafka-tool.sh" "$context/kafka/tool.sh"
@@ -87,11 +87,25 @@ agent_jar=$HOME/.m2/repository/io/prometheus/jmx/jmx_prometheus_javaagent/$agent
 sed -n 's/^ARG JMX_AGENT_SHA256=//p' "$root/docker/kafka/Dockerfile" | sed "s:\$:  $agent_jar:" | sha256sum --check --quiet
 cp "$agent_jar" "$context/kafka/jmx_prometheus_javaagent.jar"
 
-build() { # TARGET NAME [argument…]
-    local target=$1 name=$2
-    shift 2
-    docker build -q --network none --target "$target" --build-arg "BASE=$registry/base:$version" "$@" -t "$registry/$name:$version" "$context" >/dev/null
+# One stage and only what it needs: the old builder runs all stages before it too, and takes everything that it is given each time.
+build() { # TARGET NAME "FILE…" [argument…]
+    local target=$1 name=$2 files=$3
+    shift 3
+    awk -v stage="$target" '/^FROM base AS / { inside = ($4 == stage); if (inside) print "ARG BASE\nFROM ${BASE}"; next } inside' \
+        "$here/Dockerfile" >"$context/Dockerfile"
+    # shellcheck disable=SC2086
+    tar -C "$context" -c Dockerfile $files |
+        docker build -q --network none --build-arg "BASE=$registry/base:$version" "$@" -t "$registry/$name:$version" - >/dev/null
     say "$registry/$name:$version"
 }
-for pod in core-pod business-pod experience-pod; do build pod "$pod" --build-arg "POD=$pod"; done
-for name in postgres redis kafka edge broken backup s3 payments autoscaler observe; do build "$name" "$name"; done
+for pod in core-pod business-pod experience-pod; do build pod "$pod" "bin/$pod" --build-arg "POD=$pod"; done
+build postgres postgres 'docker/postgres postgres-init-prod.sql'
+build redis redis docker/redis
+build kafka kafka kafka
+build edge edge haproxy.cfg
+build broken broken ''
+build backup backup 'docker/backup postgres-init-prod.sql'
+build s3 s3 'moto s3.py s3-buckets.py'
+build payments payments 'bin/devkit payments.cfg payments.sh'
+build autoscaler autoscaler bin/autoscaler
+build observe observe ''

