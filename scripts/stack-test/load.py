@@ -51,7 +51,8 @@ def count(what, began, where):
         slowest[0] = max(slowest[0], time.monotonic() - began)
         if what != "good":
             failures.append(time.monotonic())
-            print(f"{datetime.datetime.now():%H:%M:%S} {what} {where}", file=sys.stderr)
+            if seen[what] <= 20:
+                print(f"{datetime.datetime.now():%H:%M:%S} {what} {where}", file=sys.stderr)
 
 
 class Traveller:
