@@ -4,7 +4,7 @@
 # autoscaler, backup and restore, taking it down. Prints what was expected and what was seen.
 #
 # Usage: run.sh [--keep] [--dry-run]        as root; docs/operations/test-stack.md
-#        run.sh --only STEP[,STEP…]         these steps, on a stack that --keep left
+#        run.sh --only STEP[,STEP…]         these steps, on a stack that --keep left; else on a new one, after those that bring it up
 #        run.sh --stop                      end what --keep left
 #        run.sh --list                      the names of the steps
 #   --keep     leave engine and stack running
@@ -74,8 +74,10 @@ for tool in dockerd docker debootstrap python3 curl iptables-save; do
     command -v "$tool" >/dev/null || die 3 "there is no $tool (Debian: docker.io, debootstrap, python3, curl, iptables)"
 done
 docker stack config --help 2>/dev/null | grep -q 'docker stack config' || die 3 "this docker command is too old for the stack file: 28 or newer is needed"
-if [ -n "$only$stop" ]; then
+kept=''
+if [ -n "$stop" ] || { [ -n "$only" ] && [ -e "$home/state" ]; }; then
     [ -e "$home/state" ] || die 3 "there is nothing in $home that --keep left"
+    kept=yes
     # shellcheck disable=SC1091
     . "$home/state"
 else
@@ -102,7 +104,8 @@ start_engine() {
     engine_pid=$!
     for _ in $(seq 60); do docker version >/dev/null 2>&1 && break; sleep 0.5; done
     docker version >/dev/null 2>&1 || { tail -n 5 "$home/engine.log" >&2; die 3 "the engine does not start"; }
-    docker swarm init --advertise-addr 127.0.0.1 >/dev/null
+    # a node that is silent for 15 s is taken for dead, and everything is started anew; a machine that is busy may be silent for longer
+    docker swarm init --advertise-addr 127.0.0.1 --dispatcher-heartbeat 2m >/dev/null
     printf 'stack=%s engine_pid=%s\n' "$stack" "$engine_pid" >"$home/state"
     echo "engine $(docker version --format '{{.Server.Version}}') in $home"
 }
@@ -134,7 +137,7 @@ mounts() { awk -v home="$home/" 'index($5, home) == 1 { print length($5), $5 }' 
 finish() {
     local code=$?
     rm -f "$home/loading"
-    if [ -n "$keep$only" ]; then
+    if [ -n "$keep$kept" ]; then
         echo "running: DOCKER_HOST=$DOCKER_HOST, stack $stack; log in $log; run.sh --stop ends it"
     elif [ -n "$engine_pid" ]; then
         [ "$code" -eq 0 ] || keep_log
@@ -581,10 +584,11 @@ if [ -n "$stop" ]; then
 fi
 trap finish EXIT
 trap 'exit 1' INT TERM
-if [ -n "$only" ]; then
+if [ -n "$kept" ]; then
     for name in ${only//,/ }; do step "$name" || true; done
     exit "$((failed > 0))"
 fi
+[ -z "$only" ] || names=$(printf '%s\n' images secrets deploy && tr ',' '\n' <<<"$only" | grep -vx 'images\|secrets\|deploy' || true)
 start_engine
 for name in $names; do
     step "$name" && continue
