@@ -496,7 +496,7 @@ step_promote() {
     witness before-promotion || { echo "no account could be made"; return 1; }
     old=$(docker service inspect -f '{{range .Spec.TaskTemplate.ContainerSpec.Env}}{{println .}}{{end}}' "${stack}_postgres-primary" | sed -n 's/^PG_PRIMARY_SERVICE=//p')
     if [ "$old" = postgres-primary ]; then new=postgres-replica; else new=postgres-primary; fi
-    begin_load --tolerate 120
+    begin_load --tolerate 180
     docker kill "$(container "$old")" >/dev/null
     "$root/scripts/production/promote-standby.sh" --stack "$stack" --env-file "$env" --yes --rejoin >>"$log" 2>&1 || { code=1; echo "promote-standby.sh failed" >>"$log"; }
     end_load || code=1
