@@ -31,6 +31,7 @@ segmentation   | segmentation, from inside             | only what the matrix al
 journey        | dreamscape demo                       | every step, to confirmed bookings
 monitoring     | Prometheus                            | every target up, rules loaded, Alertmanager found
 redeploy       | deploy.sh again                       | no task replaced
+autoscaler     | load, then none                       | one replica more, then one less, 0 failed requests
 rolling        | a release of all pods, under load     | 0 failed requests
 broken         | a broken release, under load          | back by itself, 0 failed requests
 rotate         | rotate-secret.sh, under load          | 0 failed requests, the old version gone
@@ -39,7 +40,6 @@ redis          | kill the Redis nodes in turn, under load | the cluster is whole
 broker         | kill a broker, under load             | 0 failed requests, every partition in sync again
 promote        | kill the primary, promote-standby.sh, under load | writes go on, nothing lost, the old primary follows
 again          | deploy.sh after the promotion         | no task of the data plane replaced
-autoscaler     | load, then none                       | one replica more, then one less, 0 failed requests
 backup         | backup.sh full                        | stored, every table restored and compared
 restore        | restore.sh of it                      | what was there is, what came after is not, the journey goes on
 down           | prod-bigpods.sh down                  | no container, service, network or config left
@@ -387,8 +387,16 @@ redeployed() { # SERVICE…: deploy again, and see whether their tasks stayed
 }
 # shellcheck disable=SC2086
 step_redeploy() { redeployed $LASTING; }
-# shellcheck disable=SC2086
-step_again() { redeployed edge payments $DATA; }
+# The update by promote-standby.sh leaves settings and mounts in an order of the engine's, which the stack file then puts right.
+step_again() {
+    local before after new
+    new=$(sed -n 's/^PG_PRIMARY_SERVICE="\{0,1\}\([a-z-]*\).*/\1/p' "$env")
+    before=$(sql "$new" 'select pg_is_in_recovery()')
+    redeployed edge payments redis-1 redis-2 redis-3 kafka-1 kafka-2 kafka-3 minio || return 1
+    follows() { [ "$(sql "$new" 'select pg_is_in_recovery()')$(sql "$new" 'select count(*) from pg_stat_replication')" = f1 ]; }
+    after=$(within 90 follows) || { echo "$new is no primary with a standby any more"; return 1; }
+    [ "$before" = f ] && echo "$new is primary as before, its standby follows after $after s"
+}
 # Through deploy.sh: VERSION is the pods', and what holds data is not restarted for it.
 step_rolling() {
     local name code=0 version data
