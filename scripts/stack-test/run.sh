@@ -31,7 +31,7 @@ segmentation   | segmentation, from inside             | only what the matrix al
 journey        | dreamscape demo                       | every step, to confirmed bookings
 monitoring     | Prometheus                            | every target up, rules loaded, Alertmanager found
 redeploy       | deploy.sh again                       | no task replaced
-autoscaler     | load, then none                       | one replica more, then one less, 0 failed requests
+autoscaler     | the autoscaler: load, then none       | one replica more, then one less, 0 failed requests
 rolling        | a release of all pods, under load     | 0 failed requests
 broken         | a broken release, under load          | back by itself, 0 failed requests
 rotate         | rotate-secret.sh, under load          | 0 failed requests, the old version gone
@@ -500,15 +500,16 @@ step_broker() {
     return "$code"
 }
 step_promote() {
-    local code=0 old new state
-    witness before-promotion || { echo "no account could be made"; return 1; }
+    local code=0 old new state account
+    account=before-promotion-$(date +%s)
+    witness "$account" || { echo "no account could be made"; return 1; }
     old=$(docker service inspect -f '{{range .Spec.TaskTemplate.ContainerSpec.Env}}{{println .}}{{end}}' "${stack}_postgres-primary" | sed -n 's/^PG_PRIMARY_SERVICE=//p')
     if [ "$old" = postgres-primary ]; then new=postgres-replica; else new=postgres-primary; fi
     begin_load --tolerate 180
     docker kill "$(container "$old")" >/dev/null
     "$root/scripts/production/promote-standby.sh" --stack "$stack" --env-file "$env" --yes --rejoin >>"$log" 2>&1 || { code=1; echo "promote-standby.sh failed" >>"$log"; }
     end_load || code=1
-    knows before-promotion || { echo "an account from before cannot sign in"; return 1; }
+    knows "$account" || { echo "an account from before cannot sign in"; return 1; }
     state="$(sql "$new" 'select pg_is_in_recovery()')$(sql "$old" 'select pg_is_in_recovery()')"
     [ "$state" = ft ] || { echo "recovery of $new and $old: $state"; return 1; }
     ! sql "$old" 'create table fenced ()' 2>>"$log" || { echo "$old takes writes"; return 1; }
@@ -529,7 +530,8 @@ step_autoscaler() {
     return "$code"
 }
 step_backup() {
-    witness before-backup || { echo "no account could be made"; return 1; }
+    date +%s >"$home/witness"
+    witness "before-backup-$(cat "$home/witness")" || { echo "no account could be made"; return 1; }
     "$root/scripts/production/backup.sh" --stack "$stack" full >"$home/backup" 2>"$home/backup.log" || { cat "$home/backup.log" >&2; tail -n 1 "$home/backup.log"; return 1; }
     cat "$home/backup.log" >>"$log"
     echo "$(tail -n 1 "$home/backup"): $(sed -n 's/.*restored into an empty server, //p' "$home/backup.log" | tail -n 1)"
@@ -541,7 +543,7 @@ step_restore() {
     witness after-backup || { echo "no account could be made"; return 1; }
     "$root/scripts/production/restore.sh" --stack "$stack" --backup "$id" --force --yes >>"$log" 2>&1 || { echo "restore.sh failed"; return 1; }
     within 90 ready >/dev/null || { echo "the origin does not answer"; return 1; }
-    knows before-backup || { echo "the account from before the backup is gone"; return 1; }
+    knows "before-backup-$(cat "$home/witness")" || { echo "the account from before the backup is gone"; return 1; }
     knows_not after-backup || { echo "the account from after the backup is still there"; return 1; }
     begin_load
     sleep 10
