@@ -39,7 +39,7 @@ pods           | kill a replica of each pod, under load | replaced; failures end
 redis          | kill the Redis nodes in turn, under load | the cluster is whole again; failures end within 15 s
 broker         | kill a broker, under load             | 0 failed requests, every partition in sync again
 promote        | kill the primary, promote-standby.sh, under load | writes go on, nothing lost, the old primary follows
-again          | deploy.sh after the promotion         | no task of the data plane replaced
+again          | deploy.sh after the promotion          | the same primary, a standby that follows; at most those two replaced
 backup         | backup.sh full                        | stored, every table restored and compared
 restore        | restore.sh of it                      | what was there is, what came after is not, the journey goes on
 down           | prod-bigpods.sh down                  | no container, service, network or config left
@@ -393,7 +393,7 @@ step_again() {
     new=$(sed -n 's/^PG_PRIMARY_SERVICE="\{0,1\}\([a-z-]*\).*/\1/p' "$env")
     before=$(sql "$new" 'select pg_is_in_recovery()')
     redeployed edge payments redis-1 redis-2 redis-3 kafka-1 kafka-2 kafka-3 minio || return 1
-    follows() { [ "$(sql "$new" 'select pg_is_in_recovery()')$(sql "$new" 'select count(*) from pg_stat_replication')" = f1 ]; }
+    follows() { [ "$(sql "$new" 'select pg_is_in_recovery()')$(sql "$new" "select count(*) from pg_stat_replication where application_name like 'postgres-%' and state = 'streaming'")" = f1 ]; }
     after=$(within 90 follows) || { echo "$new is no primary with a standby any more"; return 1; }
     [ "$before" = f ] && echo "$new is primary as before, its standby follows after $after s"
 }
