@@ -42,7 +42,7 @@ promote        | kill the primary, promote-standby.sh, under load | writes go on
 again          | deploy.sh after the promotion          | the same primary, a standby that follows; at most those two replaced
 backup         | backup.sh full                        | stored, every table restored and compared
 restore        | restore.sh of it                      | what was there is, what came after is not, the journey goes on
-down           | prod-bigpods.sh down                  | no container, service, network or config left
+down           | prod-bigpods.sh down                  | no running container, service, network or config left
 STEPS
 )
 names=$(cut -d' ' -f1 <<<"$STEPS")
@@ -552,7 +552,7 @@ step_restore() {
     return "$code"
 }
 left_over() {
-    docker ps -aq --filter "label=com.docker.stack.namespace=$stack"
+    docker ps -q --filter "label=com.docker.stack.namespace=$stack"
     docker service ls -q --filter "label=com.docker.stack.namespace=$stack"
     docker network ls -q --filter "label=com.docker.stack.namespace=$stack"
     docker config ls -q --filter "label=com.docker.stack.namespace=$stack"
@@ -562,7 +562,7 @@ step_down() {
     local took code=0
     "$root/scripts/bigpods/prod-bigpods.sh" down --yes --env-file "$env" >>"$log" 2>&1 || { echo "prod-bigpods.sh failed"; return 1; }
     took=$(within 180 none_left) || { code=1; left_over >>"$log"; }
-    echo "$(left_over | wc -l) left after $took s; volumes and secrets stay, as they should: $(docker volume ls -q | grep -c "^${stack}_"), $(docker secret ls -q | wc -l)"
+    echo "$(left_over | wc -l) left after $took s; $(docker ps -aq | wc -l) ended containers for maintenance-bigpods.sh clean; volumes and secrets stay, as they should: $(docker volume ls -q | grep -c "^${stack}_"), $(docker secret ls -q | wc -l)"
     return "$code"
 }
 
