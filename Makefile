@@ -66,7 +66,7 @@ test-observability: ## Watch the pods under load with a real Prometheus and ask 
 
 test-stack: ## Deploy the production stack to an engine of its own (root, Debian's docker.io) and try it
 	@scripts/setup.sh run
-	@scripts/cargo.sh build --quiet --release -p dreamscape -p core-pod -p business-pod -p experience-pod
+	@scripts/cargo.sh build --quiet --release -p dreamscape -p core-pod -p business-pod -p experience-pod -p devkit -p autoscaler
 	@scripts/stack-test/run.sh $(ARGS)
 
 clean: ## Remove the data of the embedded back ends

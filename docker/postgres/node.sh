@@ -146,8 +146,18 @@ server=(-D "$PGDATA" -p "$port"
     -c "archive_command=$here/archive-wal.sh \"%p\" \"%f\"" -c "restore_command=$restore_command" -c "cluster_name=$node"
     "${extra[@]}")
 write_rewind_conf
-rm -rf "$PGDATA.new"
 : >"$preparing"
+# One server over a folder: the engine may start a second container beside one that it only believes dead, and postmaster.pid says
+# nothing across containers. The lock is the server's too, and is let go with its last process.
+exec 9>"$(dirname "$PGDATA")/.node.lock"
+waited=0
+until flock -n 9; do
+    [ "$waited" -gt 0 ] || log "another server is over this folder, waiting for its end"
+    [ "$waited" -lt "${PG_LOCK_SECONDS:-300}" ] || die "another server is over this folder: $(dirname "$PGDATA")/.node.lock is locked"
+    sleep 1
+    waited=$((waited + 1))
+done
+rm -rf "$PGDATA.new"
 
 if [ "$node" = "$declared" ]; then
     [ "${PG_REBUILD:-}" != true ] || die "PG_REBUILD is for the standby; this node is the declared primary"

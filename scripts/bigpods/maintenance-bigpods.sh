@@ -58,7 +58,7 @@ case $command in
     clean)
         run docker container prune --force --filter "label=com.docker.stack.namespace=$stack" || exit 1
         [ -n "${REGISTRY:-}" ] || die "$PREREQUISITE" "REGISTRY is not set: cannot tell our images from others"
-        docker image ls --format '{{.Repository}}:{{.Tag}}' | grep "^$REGISTRY/" | grep -v ":${VERSION:-}\$" |
+        docker image ls --format '{{.Repository}}:{{.Tag}}' | grep "^$REGISTRY/" | grep -v -e ":${VERSION:-}\$" -e ":${INFRA_VERSION:-${VERSION:-}}\$" |
             while read -r image; do run docker image rm "$image" || true; done
         ;;
 esac

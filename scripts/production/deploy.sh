@@ -13,6 +13,7 @@
 #   --overlay FILE                 one more stack file on top; may be repeated
 #   --build, --push                build our images here; push them to REGISTRY
 #   --local-images                 use the images of this engine as they are: nothing is pulled, no digest is asked for
+#   --no-lint                      deploy what the linter of the contract would refuse: an overlay for a test or a rehearsal
 #   --renew-images                 resolve the digests of compose/images.lock again
 #   --accept-unpatched-overlay     deploy on engines whose encrypted overlay networks have known holes
 #   --timeout SECONDS              how long the services may take to become healthy (600)
@@ -27,7 +28,7 @@ set -euo pipefail
 usage() { sed -n '/^# Usage:/,/^set /p' "${BASH_SOURCE[0]}" | sed '/^set /d; s/^# \{0,1\}//'; }
 
 env_file=$stack_root/.env.prod profile='' build='' push='' local_images='' renew='' accept_unpatched='' timeout=600
-smoke=yes keep_old='' dry_run='' traefik_v2='' chosen=()
+smoke=yes linting=yes keep_old='' dry_run='' traefik_v2='' chosen=()
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h) usage; exit 0 ;;
@@ -41,6 +42,7 @@ while [ $# -gt 0 ]; do
         --build) build=yes; shift ;;
         --push) push=yes; shift ;;
         --local-images) local_images=yes; shift ;;
+        --no-lint) linting=''; shift ;;
         --renew-images) renew=yes; shift ;;
         --accept-unpatched-overlay) accept_unpatched=yes; shift ;;
         --timeout) timeout=${2:-}; shift 2 || die "$USAGE" "--timeout needs seconds" ;;
@@ -54,8 +56,9 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Pods, and the jobs that each deploy repeats.
+# Pods, what holds data, and the jobs that each deploy repeats.
 PODS='core-pod business-pod experience-pod'
+INFRA='redis-1 redis-2 redis-3 redis-4 redis-5 redis-6 kafka-1 kafka-2 kafka-3 postgres-replica postgres-primary minio'
 MIGRATIONS='migrate-core migrate-business'
 JOBS='minio-init kafka-topics-init redis-cluster-init'
 
@@ -77,21 +80,36 @@ check_engine() {
     if [ -n "$traefik_v2" ] && ! version_lt "$version" 29; then
         die "$PREREQUISITE" "Traefik 2.10 cannot talk to engine $version; leave --traefik-v2 (TRAEFIK_VERSION) out"
     fi
-    docker info --format '{{.SecurityOptions}}' 2>/dev/null | grep -q no-new-privileges ||
-        warn 'a stack file cannot forbid new privileges: put "no-new-privileges": true into daemon.json of every node'
+    forbids_new_privileges ||
+        warn 'a stack file cannot forbid new privileges: put "no-new-privileges": true into daemon.json of every node (older engines do not say whether it is there)'
+}
+
+# Newer engines say it; with an older one a running container of the stack shows it.
+forbids_new_privileges() {
+    local container
+    if docker info --format '{{.SecurityOptions}}' 2>/dev/null | grep -q no-new-privileges; then return; fi
+    container=$(docker ps -q --filter "label=com.docker.stack.namespace=$stack" | head -n 1)
+    [ -n "$container" ] && docker exec "$container" cat /proc/1/status 2>/dev/null | grep -q '^NoNewPrivs:[[:space:]]*1'
 }
 
 check_settings() {
     local name missing=()
     while IFS= read -r name; do
         case $name in
-            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | SLACK_CHANNEL | HEARTBEAT_URL | PAGERDUTY_ENABLED | DOCKER_GID) continue ;;
+            CDN_DOMAIN | OTEL_EXPORTER_OTLP_ENDPOINT | SMTP_USERNAME | SLACK_CHANNEL | HEARTBEAT_URL | PAGERDUTY_ENABLED | DOCKER_GID | INFRA_VERSION) continue ;;
         esac
         [ -n "${!name:-}" ] || missing+=("$name")
     done < <(setting_names "$stack_root/.env.prod.example")
     [ "${#missing[@]}" -eq 0 ] || die "$PREREQUISITE" "not set in $(basename "$env_file"): ${missing[*]}"
     # shellcheck disable=SC2153  # of the settings
     [ "$VERSION" != latest ] || die "$PREREQUISITE" "VERSION is a release, never latest: an update and a rollback must know what they deploy"
+    # Empty: a release of the pods alone, so what holds data or a port keeps the image that it runs.
+    if [ -z "${INFRA_VERSION:-}" ]; then
+        INFRA_VERSION=$(image_of postgres-primary)
+        INFRA_VERSION=${INFRA_VERSION%@*} INFRA_VERSION=${INFRA_VERSION##*:}
+        INFRA_VERSION=${INFRA_VERSION:-$VERSION}
+    fi
+    [ "$INFRA_VERSION" != latest ] || die "$PREREQUISITE" "INFRA_VERSION is a release, never latest"
     case $DOMAIN in *example.*) warn "DOMAIN is $DOMAIN" ;; esac
     [[ $KAFKA_CLUSTER_ID =~ ^[A-Za-z0-9_-]{22}$ ]] || die "$PREREQUISITE" "KAFKA_CLUSTER_ID is not 22 characters of base64url; init-secrets.sh makes one"
     [[ $STRIPE_PUBLISHABLE_KEY =~ ^pk_(live|test)_ ]] || die "$PREREQUISITE" "STRIPE_PUBLISHABLE_KEY is no publishable key (pk_live_…)"
@@ -272,14 +290,19 @@ render() {
         [ -f "$path" ] || die "$PREREQUISITE" "the stack needs $path"
     done <"$work/configs"
     write_settings
-    with_settings docker stack config "${arguments[@]}" >"$work/stack.yml" || die "$FAILED" "the stack files cannot be rendered"
+    if ! with_settings docker stack config "${arguments[@]}" >"$work/stack.yml"; then
+        docker stack config --help 2>/dev/null | grep -q 'docker stack config' ||
+            die "$PREREQUISITE" "this docker command ($(docker version --format '{{.Client.Version}}')) knows no \`docker stack config\`; 28 or newer is needed here, the engines may be older"
+        die "$FAILED" "the stack files cannot be rendered"
+    fi
     note "${#files[@]} file(s), $(grep -c '^    image:' "$work/stack.yml") services"
     [ -z "$small" ] || lint+=(--small)
     for short in redis-6 traefik-v2.10 backup-external; do
         [[ " ${files[*]} " == *"docker-compose.$short.yml"* ]] && lint+=(--overlay "$short")
     done
-    if [ -n "$local_images" ]; then
-        note "lint: left out with --local-images"
+    [ -z "$local_images" ] || lint+=(--local-images)
+    if [ -z "$linting" ]; then
+        warn "lint: left out, as told"
     elif python3 -c 'import yaml' 2>/dev/null; then
         python3 "$stack_root/scripts/ci/ops/lib/stack_lint.py" --rendered "$work/stack.yml" ${lint[@]+"${lint[@]}"} ||
             die "$FAILED" "the stack breaks a rule of the contract"
@@ -295,7 +318,8 @@ service_exists() { docker service inspect "${stack}_$1" >/dev/null 2>&1; }
 image_of() { docker service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}' "${stack}_$1" 2>/dev/null || true; }
 version_of() { docker service inspect --format '{{.Version.Index}}' "${stack}_$1" 2>/dev/null || true; }
 
-# run_job NAME [option…]: runs a job of the stack once more and waits for it; a finished job is not repeated by itself.
+# run_job NAME [option…]: runs a job of the stack once more and waits for it, since a finished job is not repeated by itself; or
+# replaces the task of a service.
 run_job() {
     local name=$1
     shift
@@ -312,6 +336,19 @@ migrate_first() {
         pod=${name#migrate-}-pod
         [ "${previous[$pod]%@*}" != "$REGISTRY/$pod:$VERSION" ] || continue
         run_job "$name" --with-registry-auth ${local_images:+--no-resolve-image} --image "$REGISTRY/$pod:$VERSION" || die "$FAILED" "$name failed; nothing else was changed"
+    done
+}
+
+# New images of what holds data: one node after the other, each healthy before the next. The stack file would restart all at once.
+infra_one_by_one() {
+    local name image now
+    for name in $INFRA; do
+        service_exists "$name" || continue
+        case $name in postgres-*) image=postgres ;; *) image=${name%%-*} ;; esac
+        now=$(image_of "$name")
+        case ${now%@*} in "$REGISTRY/$image:$INFRA_VERSION") continue ;; "$REGISTRY/$image:"*) ;; *) continue ;; esac
+        run_job "$name" --with-registry-auth ${local_images:+--no-resolve-image} --image "$REGISTRY/$image:$INFRA_VERSION" ||
+            die "$FAILED" "$name did not become healthy with its new image; nothing else was changed"
     done
 }
 
@@ -334,17 +371,19 @@ deploy() {
 
 # Every service has all its replicas, and none was paused or rolled back. Jobs count when they are complete.
 converge() {
-    local deadline=$((SECONDS + timeout)) name replicas pending state
+    local deadline=$((SECONDS + timeout)) name mode replicas pending state
     while :; do
         pending=()
-        while IFS=$'\t' read -r name replicas; do
+        while IFS=$'\t' read -r name mode replicas; do
             # 3/3, or 0/1 (1/1 completed) for a job
             case $replicas in
                 *'('*completed*) replicas=${replicas#*\(} replicas=${replicas%% *} ;;
             esac
             replicas=${replicas%% *}
+            # a global service whose task has just failed says 0/0, as one does that no node may run
+            if [ "$mode $replicas" = 'global 0/0' ] && [ -n "$(docker service ps -q --filter desired-state=running --filter desired-state=ready "$name" 2>/dev/null)" ]; then replicas=0/1; fi
             [ "${replicas%/*}" = "${replicas#*/}" ] || pending+=("${name#"${stack}_"} $replicas")
-        done < <(docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}\t{{.Replicas}}')
+        done < <(docker service ls --filter "label=com.docker.stack.namespace=$stack" --format '{{.Name}}\t{{.Mode}}\t{{.Replicas}}')
         for name in $PODS; do
             state=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "${stack}_$name" 2>/dev/null || true)
             case $state in
@@ -430,7 +469,10 @@ if [ -n "$dry_run" ]; then
 fi
 first=yes
 ! service_exists core-pod || first=''
-[ -n "$first" ] || migrate_first
+if [ -z "$first" ]; then
+    infra_one_by_one
+    migrate_first
+fi
 deploy || failed "the engine refused the stack"
 
 phase "4/5 health"

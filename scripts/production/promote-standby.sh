@@ -136,12 +136,18 @@ wait_until "$new has applied what it received" caught_up
 say "catch up: $new has applied everything up to $(sql "$new" 'select pg_last_wal_replay_lsn()')"
 
 # -- 4 move
+# Not waiting for the engine, which watches a new task for a minute before it says that all is well. The name of the service itself is
+# an alias too, which an update drops with the others; in the order in which the stack file gives them, so that the next deploy finds
+# nothing to change.
 say "move: postgres-rw goes to $new"
-docker service update --detach=false --env-add "PG_PRIMARY_SERVICE=$new" --network-rm "$network" \
-    --network-add "name=$network,alias=postgres-rw" "${stack}_$new" >/dev/null
 docker service update --detach --env-add "PG_PRIMARY_SERVICE=$new" --network-rm "$network" \
-    --network-add "name=$network,alias=postgres-ro" "${stack}_$old" >/dev/null
-wait_until "$new is back after its restart" is_standby "$new"
+    --network-add "name=$network,alias=postgres-rw,alias=$new" "${stack}_$new" >/dev/null
+docker service update --detach --env-add "PG_PRIMARY_SERVICE=$new" --network-rm "$network" \
+    --network-add "name=$network,alias=postgres-ro,alias=$old" "${stack}_$old" >/dev/null
+moved() { # the new task, not the one that is about to stop
+    container_of "$1" && [ "$(docker "${engine[@]}" exec "$container" printenv PG_PRIMARY_SERVICE 2>/dev/null)" = "$1" ] && is_standby "$1"
+}
+wait_until "$new is back after its restart" moved "$new"
 
 # -- 5 promote
 say "promote: $new"

@@ -13,12 +13,16 @@ cache=${STACK_TEST_CACHE:-$HOME/.cache/dreamscape/stack-test}
 bin=${STACK_TEST_BIN:-${CARGO_TARGET_DIR:-$HOME/.cache/dreamscape/target}/release}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 suite=bookworm
-packages=(ca-certificates curl wget procps iproute2 libgcc-s1 postgresql-15 redis-server haproxy openjdk-17-jre-headless)
+packages=(ca-certificates curl wget procps iproute2 libgcc-s1 postgresql-15 redis-server haproxy openjdk-17-jre-headless
+    gnupg jq python3 util-linux prometheus prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter
+    prometheus-redis-exporter prometheus-blackbox-exporter)
+moto='moto[server,s3]==5.2.1'
 export DOCKER_BUILDKIT=0
 
 say() { printf '  %s\n' "$*"; }
-for pod in core-pod business-pod experience-pod; do
-    [ -x "$bin/$pod" ] || { echo "images.sh: $bin/$pod is missing: cargo build --release" >&2; exit 3; }
+programs=(core-pod business-pod experience-pod devkit autoscaler)
+for program in "${programs[@]}"; do
+    [ -x "$bin/$program" ] || { echo "images.sh: $bin/$program is missing: cargo build --release" >&2; exit 3; }
 done
 
 mkdir -p "$cache"
@@ -52,15 +56,28 @@ if ! docker image inspect "$registry/base:$version" >/dev/null 2>&1; then
         "$base" "$registry/base:$version" >/dev/null
 fi
 
+# An S3 server from PyPI, for Debian's Python.
+s3=$cache/moto-$(printf '%s' "$moto" | sha256sum | cut -c1-12)
+if [ ! -e "$s3" ]; then
+    say "fetching $moto (once)"
+    rm -rf "$s3.part" "$cache/pip"
+    python3 -m venv "$cache/pip"
+    "$cache/pip/bin/pip" install -q --target "$s3.part" --python-version 3.11 --only-binary=:all: "$moto" >&2
+    rm -rf "$cache/pip"
+    mv "$s3.part" "$s3"
+fi
+
 context=$(mktemp -d "$cache/context.XXXXXX")
 trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/bin" "$context/kafka/jars"
 cp -r "$root/docker" "$context/docker"
-cp "$root/scripts/postgres-init-prod.sql" "$here/Dockerfile" "$here/haproxy.cfg" "$context/"
+cp "$root/scripts/postgres-init-prod.sql" "$here"/{haproxy.cfg,payments.cfg,payments.sh,s3.py,s3-buckets.py} "$context/"
+cp -r "$s3" "$context/moto"
 cp "$here/kafka-run.sh" "$context/kafka/run.sh"
 cp "$here/kafka-tool.sh" "$context/kafka/tool.sh"
 chmod 0755 "$context"/kafka/*.sh
-for pod in core-pod business-pod experience-pod; do cp "$bin/$pod" "$context/bin/"; done
+for program in "${programs[@]}"; do cp "$bin/$program" "$context/bin/"; done
+strip "$context"/bin/* 2>/dev/null || true
 jars=$("$root/scripts/ci/kafka/jars.sh" "$root/scripts/ci/kafka/stack.xml")
 [ -n "$jars" ] || exit 3
 cp "$jars"/*.jar "$context/kafka/jars/"
@@ -70,11 +87,25 @@ agent_jar=$HOME/.m2/repository/io/prometheus/jmx/jmx_prometheus_javaagent/$agent
 sed -n 's/^ARG JMX_AGENT_SHA256=//p' "$root/docker/kafka/Dockerfile" | sed "s:\$:  $agent_jar:" | sha256sum --check --quiet
 cp "$agent_jar" "$context/kafka/jmx_prometheus_javaagent.jar"
 
-build() { # TARGET NAME [argument…]
-    local target=$1 name=$2
-    shift 2
-    docker build -q --network none --target "$target" --build-arg "BASE=$registry/base:$version" "$@" -t "$registry/$name:$version" "$context" >/dev/null
+# One stage and only what it needs: the old builder runs all stages before it too, and takes everything that it is given each time.
+build() { # TARGET NAME "FILE…" [argument…]
+    local target=$1 name=$2 files=$3
+    shift 3
+    awk -v stage="$target" '/^FROM base AS / { inside = ($4 == stage); if (inside) print "ARG BASE\nFROM ${BASE}"; next } inside' \
+        "$here/Dockerfile" >"$context/Dockerfile"
+    # shellcheck disable=SC2086
+    tar -C "$context" -c Dockerfile $files |
+        docker build -q --network none --build-arg "BASE=$registry/base:$version" "$@" -t "$registry/$name:$version" - >/dev/null
     say "$registry/$name:$version"
 }
-for pod in core-pod business-pod experience-pod; do build pod "$pod" --build-arg "POD=$pod"; done
-for name in postgres redis kafka edge broken; do build "$name" "$name"; done
+for pod in core-pod business-pod experience-pod; do build pod "$pod" "bin/$pod" --build-arg "POD=$pod"; done
+build postgres postgres 'docker/postgres postgres-init-prod.sql'
+build redis redis docker/redis
+build kafka kafka kafka
+build edge edge haproxy.cfg
+build broken broken ''
+build backup backup 'docker/backup postgres-init-prod.sql'
+build s3 s3 'moto s3.py s3-buckets.py'
+build payments payments 'bin/devkit payments.cfg payments.sh'
+build autoscaler autoscaler bin/autoscaler
+build observe observe ''

@@ -12,6 +12,9 @@ prepare_nodes
 # -- The primary of a new installation, with the figures of production
 start_node "$a" primary-entrypoint.sh
 eventually 30 has_passwords "$a" || { cat "$scratch/$a.log" >&2; fail V11 R-041 "the primary initialises"; finish; }
+# a container more over the same volume, where postmaster.pid says nothing
+second_server() { "${as[@]}" env "${node_env[@]}" PG_LOCK_SECONDS=1 "PG_RUN_DIR=$scratch/$a/run-of-another" "$root/docker/postgres/primary-entrypoint.sh"; }
+check V11 R-041 "a second server over the same folder waits, then gives up" refused_with "another server is over this folder" second_server
 check V11 R-040 "server_version is 15" equal 15 "$(sql "$a" 'show server_version' | cut -d. -f1)"
 figures=("R-042 max_connections 500" "R-043 shared_buffers 2GB" "R-044 effective_cache_size 6GB" "R-045 work_mem 10MB"
     "R-041 maintenance_work_mem 512MB" "R-041 wal_level replica" "R-041 max_wal_senders 10" "R-041 max_replication_slots 10"

@@ -135,10 +135,11 @@ def size(text):
 class Subject:
     """A rendered stack, and the files of the repository that belong to it."""
 
-    def __init__(self, rendered, *, small=False, deployed=False, overlays=()):
+    def __init__(self, rendered, *, small=False, deployed=False, local=False, overlays=()):
         self.stack = rendered
         self.small = small
         self.deployed = deployed
+        self.local = local  # images of this engine, which no registry has a digest of
         self.overlays = frozenset(overlays)
         self.services = rendered.get("services", {})
         self.extra = {}  # replacements of files, for tests
@@ -758,7 +759,7 @@ def overridable(subject):
 
 @rule("R-031", "DOMAIN, ACME_EMAIL and what else has no default are mandatory", code="V1", base=True)
 def mandatory(subject):
-    for name in ("DOMAIN", "ACME_EMAIL", "REGISTRY", "VERSION", "KAFKA_CLUSTER_ID", "STRIPE_PUBLISHABLE_KEY", "ALERT_EMAIL_TO"):
+    for name in ("DOMAIN", "ACME_EMAIL", "REGISTRY", "VERSION", "INFRA_VERSION", "KAFKA_CLUSTER_ID", "STRIPE_PUBLISHABLE_KEY", "ALERT_EMAIL_TO"):
         try:
             subject.extra.get("rerender", stack.render)(**{name: None})
             yield f"the stack renders without {name}"
@@ -1020,7 +1021,7 @@ def images(subject):
         if not tag or "/" in tag or tag == "latest":
             yield f"{name}: {image} has no tag, or latest"
         own = repository.rpartition("/")[2] in OWN_IMAGES and service.get("image", "").startswith(registry(subject))
-        if not own and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        if not own and not subject.local and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             yield f"{name}: {image} has no digest"
         if subject.deployed and digest == stack.DIGEST[1:]:
             yield f"{name}: the digest is the one of the checks"
@@ -1315,6 +1316,15 @@ def backup_store(subject):
         yield f"one store is enough: {env.get('S3_ENDPOINT')} with {store}, {[key for key in env if key.startswith('SOURCE_')]}"
 
 
+@rule("R-130", "a release of the pods restarts nothing that holds data or a port: those images have a version of their own", base=True)
+def two_versions(subject):
+    for path in (stack.PROD, *stack.OVERLAYS):
+        for name, version in re.findall(r"image: \$\{REGISTRY:\?\}/([^:\s]+):(\S+)", subject.read(str(path.relative_to(ROOT)))):
+            wanted = "${VERSION:?}" if name in {*PODS, "autoscaler", "backup"} else "${INFRA_VERSION:?}"
+            if version != wanted:
+                yield f"{path.name}: {name} is of {version}, not {wanted}"
+
+
 @rule("R-001", "all files of one deploy name the same schema version", base=True)
 def versions(subject):
     for path in (stack.PROD, *stack.OVERLAYS):
@@ -1339,12 +1349,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rendered", type=pathlib.Path, metavar="FILE", help="a rendered stack that is about to be deployed")
     parser.add_argument("--small", action="store_true", help="with profile-small: reservations are lower")
+    parser.add_argument("--local-images", action="store_true", help="images of others need no digest")
     parser.add_argument("--overlay", action="append", default=[], help="an overlay that was merged, by its short name; may be repeated")
     arguments = parser.parse_args()
 
     if arguments.rendered:
         subject = Subject(stack.load(arguments.rendered.read_text(encoding="utf-8")), small=arguments.small, deployed=True,
-                          overlays=arguments.overlay)
+                          local=arguments.local_images, overlays=arguments.overlay)
         problems = [problem for one, found in check(subject, [r for r in RULES if not r.base]) for problem in found]
         sys.exit("\n".join(problems) if problems else 0)
 

@@ -461,6 +461,26 @@ class Deploy(Case):
         self.assertIn("nothing else was changed", self.deploy(code=1))
         self.assertEqual(self.get()["services"]["dreamscape_core-pod"]["image"], "registry.test/dreamscape/core-pod:1.3.0")
 
+    @proves("R-130", "a release of the pods restarts nothing that holds data; new images of that go node after node, first")
+    def test_infra_version(self):
+        self.lint_off()
+        self.deploy()
+        self.write_settings(VERSION="1.3.0")
+        before = {name: service["version"] for name, service in self.get()["services"].items()}
+        self.deploy()
+        changed = {name for name, service in self.get()["services"].items() if service["version"] != before[name]}
+        self.assertEqual(changed, {f"dreamscape_{name}" for name in (
+            "core-pod", "business-pod", "experience-pod", "migrate-core", "migrate-business", "autoscaler", "backup")})
+        self.write_settings(VERSION="1.3.0", INFRA_VERSION="1.3.0")
+        self.forget()
+        self.deploy()
+        names = [" ".join([*call[:2], call[-1]]) for call in self.calls() if "--help" not in call]
+        order = [names.index(f"service update dreamscape_{name}") for name in (
+            "redis-1", "redis-2", "redis-3", "kafka-1", "kafka-2", "kafka-3", "postgres-replica", "postgres-primary", "minio")]
+        self.assertEqual(order, sorted(order))
+        self.assertLess(order[-1], names.index("stack deploy dreamscape"))
+        self.assertEqual(self.get()["services"]["dreamscape_traefik"]["image"], "registry.test/dreamscape/traefik:1.3.0")
+
     @proves("R-079", "a rotated secret is rolled out to its services alone, then the old version is removed")
     def test_rotation(self):
         self.lint_off()
@@ -491,6 +511,10 @@ class Deploy(Case):
             self.assertIn(f"dreamscape_{key}_v2", names)
             self.assertNotIn(f"dreamscape_{key}_v1", names)
         self.run_script("scripts/production/rotate-secret.sh", code=2)
+        self.forget()
+        self.run_script("scripts/production/rotate-secret.sh", "s3_access_key", "--", "--redis-replicas")
+        call = next(call for call in self.calls() if call[:2] == ["stack", "deploy"] and "--help" not in call)
+        self.assertTrue(any("redis-6" in part for part in call))
 
     @proves("R-001", "a changed file of configuration is a new config, the old one is removed")
     def test_configs(self):
@@ -538,7 +562,9 @@ class Deploy(Case):
         text = self.deploy(code=1, images=True)
         self.assertIn("breaks a rule", text)
         self.assertIn("can write to its root", text)
+        self.assertIn("can write to its root", self.deploy(code=1))
         self.assertEqual(self.get()["services"], {})
+        self.assertIn("lint: left out", self.deploy("--no-lint"))
 
     @proves("R-041", "the alias postgres-rw follows the declared primary")
     def test_promoted(self):

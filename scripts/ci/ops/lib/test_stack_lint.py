@@ -656,6 +656,10 @@ def _(s):
     backup["secrets"] = [mount for mount in backup["secrets"] if mount["source"] != "backup_external_s3_secret_key"]
 
 
+@breaks("two_versions", "redis is of ${VERSION:?}")
+def _(s): edit(s, "compose/docker-compose.bigpods.prod.yml", r"redis:\$\{INFRA_VERSION", "redis:${VERSION")
+
+
 @breaks("versions", "version 3.8")
 def _(s): edit(s, "compose/docker-compose.alloy.yml", r'version: "3.13"', 'version: "3.8"')
 

@@ -78,8 +78,9 @@ no_row_lost() {
 }
 check V11 R-041 "no committed row is lost ($(wc -l <"$scratch/committed") written until the fence)" no_row_lost
 check V11 R-041 "the new primary takes writes" owner $b 'insert into voyage.marks values (900000)'
-check V11 R-041 "the alias postgres-rw is with the new primary alone" equal "alias=postgres-rw alias=postgres-ro" \
-    "$(cut -d, -f2 "$ENGINE_DIR/postgres-replica.network") $(cut -d, -f2 "$ENGINE_DIR/postgres-primary.network")"
+check V11 R-041 "the alias postgres-rw is with the new primary alone, and both keep their own names" \
+    equal "alias=postgres-rw,alias=postgres-replica alias=postgres-ro,alias=postgres-primary" \
+    "$(cut -d, -f2- "$ENGINE_DIR/postgres-replica.network") $(cut -d, -f2- "$ENGINE_DIR/postgres-primary.network")"
 check V11 R-041 "the env file agrees" equal "PG_PRIMARY_SERVICE=postgres-replica PG_PRIMARY_ALIAS=postgres-ro PG_REPLICA_ALIAS=postgres-rw" \
     "$(grep ^PG_ "$scratch/env.prod" | xargs)"
 
