@@ -36,7 +36,14 @@ pub fn start(config: &Config, services: &Services, tasks: &Tasks) -> anyhow::Res
 
     let leading = Leading::default();
     relay(tasks, "auth-relay", auth_db, auth_producer, services, &leading);
-    relay(tasks, "user-relay", user_db, user_producer.clone(), services, &Leading::default());
+    relay(
+        tasks,
+        "user-relay",
+        user_db,
+        user_producer.clone(),
+        services,
+        &Leading::default(),
+    );
 
     let auth = services.auth.clone();
     tasks.supervise("people", move |shutdown| {

@@ -101,7 +101,10 @@ pub async fn run_round(state: &VoyageState) -> Result<(), ApiError> {
         (unfinished, expired, store::oldest_open(&mut conn).await?)
     };
     for state in store::OPEN_STATES {
-        let since = oldest.iter().find(|(status, _)| status == state).map(|(_, since)| *since);
+        let since = oldest
+            .iter()
+            .find(|(status, _)| status == state)
+            .map(|(_, since)| *since);
         #[expect(clippy::cast_precision_loss, reason = "seconds of an age")]
         let age = since.map_or(0.0, |since| (now - since).num_seconds().max(0) as f64);
         metrics::gauge!("dreamscape_saga_oldest_age_seconds", "saga" => "booking", "state" => state).set(age);

@@ -210,7 +210,10 @@ async fn people_are_there_while_their_access_tokens_live(pool: PgPool) {
     // one person, however many sessions, of whatever length
     login_with(&app, IPHONE).await;
     let remembered = json!({ "email": "ada@example.com", "password": PASSWORD, "rememberMe": true });
-    assert_eq!(app.post("/api/v1/auth/login").json(&remembered).send().await.status, 200);
+    assert_eq!(
+        app.post("/api/v1/auth/login").json(&remembered).send().await.status,
+        200
+    );
     assert_eq!(people().await, 1);
     let grace = json!({ "email": "grace@example.com", "password": PASSWORD, "firstName": "Grace" });
     let grace = Traveller::from(&app.post("/api/v1/auth/register").json(&grace).send().await);
@@ -231,6 +234,10 @@ async fn two_first_sign_ins_with_a_new_program_at_once_are_one_new_device(pool: 
     let app = TestApp::start(pool).await;
     register_with(&app, FIREFOX).await;
     tokio::join!(login_with(&app, IPHONE), login_with(&app, IPHONE));
-    let new = logins(&app).await.iter().filter(|login| login["newDevice"] == true).count();
+    let new = logins(&app)
+        .await
+        .iter()
+        .filter(|login| login["newDevice"] == true)
+        .count();
     assert_eq!(new, 1, "{:?}", logins(&app).await);
 }

@@ -81,8 +81,12 @@ async fn a_request_is_one_trace_through_all_pods_and_a_scrape_names_it() {
     eventually("the spans of all pods and of the event arrive", async || {
         let spans = collector.trace(trace);
         spans.iter().any(|(pod, _)| pod == "experience-pod")
-            && spans.iter().any(|(pod, span)| pod == "core-pod" && span.name == "POST /api/v1/auth/register")
-            && spans.iter().any(|(pod, span)| pod == "core-pod" && span.name == "consume")
+            && spans
+                .iter()
+                .any(|(pod, span)| pod == "core-pod" && span.name == "POST /api/v1/auth/register")
+            && spans
+                .iter()
+                .any(|(pod, span)| pod == "core-pod" && span.name == "consume")
     })
     .await;
     let spans = collector.trace(trace);
@@ -96,18 +100,27 @@ async fn a_request_is_one_trace_through_all_pods_and_a_scrape_names_it() {
     assert_eq!(handler.1.parent_span_id, origin.1.span_id, "{spans:?}");
     for (_, span) in &spans {
         let said = format!("{span:?}");
-        assert!(!said.contains("traced@example.com") && !said.contains("Dream-scape-1!"), "{said}");
+        assert!(
+            !said.contains("traced@example.com") && !said.contains("Dream-scape-1!"),
+            "{said}"
+        );
     }
 
     // Prometheus asks for OpenMetrics and finds the trace of the request
     let scrape = reqwest::Client::new()
         .get(format!("{}/metrics", site.address("CORE_METRICS_PORT")))
-        .header("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+        .header(
+            "accept",
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
+        )
         .send()
         .await
         .unwrap();
     let kind = scrape.headers()["content-type"].to_str().unwrap().to_owned();
-    assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+    assert!(
+        kind.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{kind}"
+    );
     let text = scrape.text().await.unwrap();
     let bucket = text
         .lines()

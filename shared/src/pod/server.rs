@@ -70,7 +70,10 @@ fn metrics_routes(metrics: Metrics, health: Health) -> Router {
         if accepts.is_some_and(|accepts| accepts.contains("application/openmetrics-text")) {
             ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.render_open())
         } else {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+            (
+                [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                metrics.render(),
+            )
         }
     };
     let status = |State((_, health)): State<(Metrics, Health)>| async move { Json(health.overview().await) };

@@ -34,7 +34,9 @@ static ALL: LazyLock<RwLock<HashMap<String, Arc<Exemplars>>>> = LazyLock::new(Rw
 impl Exemplars {
     /// Those of the series with these labels.
     pub fn of(labels: &[(&'static str, String)]) -> Arc<Self> {
-        let text = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+        let text = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
         let text = text.collect::<Vec<_>>().join(",");
         let mut all = ALL.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(all.entry(text).or_default())
@@ -42,7 +44,10 @@ impl Exemplars {
 
     /// Notes the request of this trace, which took `seconds`.
     pub fn note(&self, context: TraceContext, seconds: f64) {
-        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        let bucket = BUCKETS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BUCKETS.len());
         if let Some(place) = self.0.get(bucket) {
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Exemplar {
                 trace: context.trace,
@@ -140,11 +145,8 @@ mod tests {
         exemplars.note(context(1), 0.02);
         exemplars.note(context(2), 0.021);
         exemplars.note(context(3), 99.0);
-        let line = |bound| {
-            format!(
-                "{DURATION}pod=\"p\",service=\"a \\\"b\\\"\",route=\"/exemplars\",le=\"{bound}\"}} 4\n"
-            )
-        };
+        let line =
+            |bound| format!("{DURATION}pod=\"p\",service=\"a \\\"b\\\"\",route=\"/exemplars\",le=\"{bound}\"}} 4\n");
         let open = from_text(&(line("0.01") + &line("0.025") + &line("1") + &line("+Inf")));
         let lines: Vec<_> = open.lines().collect();
         assert!(lines[0].ends_with("le=\"0.01\"} 4"), "{}", lines[0]);

@@ -25,7 +25,11 @@ pub async fn count_people(state: &AuthState) -> sqlx::Result<i64> {
 pub async fn keep_counting_people(state: AuthState, leading: Leading, shutdown: Shutdown) -> anyhow::Result<()> {
     let gauge = metrics::gauge!("dreamscape_concurrent_users");
     loop {
-        let people = if leading.is_ours() { count_people(&state).await? } else { 0 };
+        let people = if leading.is_ours() {
+            count_people(&state).await?
+        } else {
+            0
+        };
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         gauge.set(people as f64);
         tokio::select! {

@@ -25,11 +25,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::json;
 use tower::{Layer, Service};
 
-pub use self::{paths::canonical as canonical_path, request::RouteLabel};
 use self::{
     headers::AllowedOrigins,
     request::{Inner, RequestService},
 };
+pub use self::{paths::canonical as canonical_path, request::RouteLabel};
 use super::client_address::{ClientAddress, TrustedProxies};
 use crate::{config::Reader, error::ApiError};
 

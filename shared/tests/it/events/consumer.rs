@@ -59,7 +59,14 @@ async fn an_event_that_concerns_nobody_here_is_passed_over_without_a_trace(pool:
         .fetch_one(&pool)
         .await
         .unwrap();
-    assert_eq!((inbox, till.tries.load(Ordering::SeqCst), till.told.load(Ordering::SeqCst)), (1, 1, 1));
+    assert_eq!(
+        (
+            inbox,
+            till.tries.load(Ordering::SeqCst),
+            till.told.load(Ordering::SeqCst)
+        ),
+        (1, 1, 1)
+    );
     consumer.stop().await;
 }
 
