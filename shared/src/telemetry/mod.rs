@@ -21,6 +21,7 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+pub(crate) use self::openmetrics::Exemplars;
 pub use self::{
     metrics::{BUCKETS, Metrics, VERSION},
     openmetrics::CONTENT_TYPE as OPEN_METRICS,
@@ -172,9 +173,6 @@ fn log_panics() {
 pub fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }
-
-/// The exemplars of series of the duration of requests, and the trace of the request at hand, when there is one.
-pub(crate) use self::openmetrics::Exemplars;
 
 /// The trace of the current request, if it is exported.
 pub(crate) fn recorded_trace() -> Option<trace::TraceContext> {
