@@ -19,7 +19,7 @@ use shared::{
     http::{
         client_address::ClientAddress,
         kit::Admission,
-        limit::{Decision, RateLimiter, Rule},
+        limit::{RateLimiter, Rule, Told},
     },
 };
 use tower::ServiceExt as _;
@@ -51,9 +51,9 @@ impl EdgeLimit {
 
 #[async_trait]
 impl Admission for EdgeLimit {
-    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError> {
+    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<Told, ApiError> {
         if self.is_service(headers).await {
-            return Ok(HeaderMap::new());
+            return Ok(Told::NOTHING);
         }
         let subject = client.limit_subject();
         let (listener, bucket) = tokio::join!(
@@ -61,14 +61,7 @@ impl Admission for EdgeLimit {
             self.limiter.check(&self.bucket, &subject),
         );
         // the bucket is told of only when it refuses: the listener's limit is the one clients plan with
-        let told: Decision = if bucket.allowed { listener } else { bucket };
-        let legacy = told.legacy_headers();
-        match told.into_result() {
-            Ok(told) => Ok(told.headers().into_iter().chain(legacy).collect()),
-            Err(refusal) => Err(legacy
-                .into_iter()
-                .fold(refusal, |error, (name, value)| error.with_header(name, value))),
-        }
+        Told::of(if bucket.allowed { listener } else { bucket }, true)
     }
 }
 

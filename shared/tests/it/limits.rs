@@ -118,6 +118,31 @@ async fn outcomes_of(limiter: &RateLimiter, subject: &str, steps: &[(u8, bool)])
     outcomes
 }
 
+#[tokio::test]
+async fn what_a_busy_subject_took_ahead_goes_back_in_every_back_end() {
+    let back_ends = BackEnds::start().await;
+    for (name, redis) in &back_ends.each {
+        let (limiter, subject) = (limiter(redis), fresh("subject"));
+        let rule = Rule::new("test.ahead", 1_000, HOUR * 1000);
+        for _ in 0..40 {
+            assert!(limiter.check(&rule, &subject).await.allowed, "{name}");
+        }
+        let shared = RateLimiter::new(redis.clone(), LimitConfig::default());
+        assert!(
+            shared.peek(&rule, &subject).await.remaining < 960,
+            "{name}: some are taken ahead"
+        );
+        limiter.refund(&rule, &subject).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert!(limiter.check(&rule, &subject).await.allowed, "{name}");
+        assert_eq!(
+            shared.peek(&rule, &subject).await.remaining,
+            960,
+            "{name}: forty-one have passed and one of them does not count"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_bucket_fills_again_with_time() {
     let limiter = limiter(&Redis::memory());

@@ -2,7 +2,10 @@
 //!
 //! contract: core §1.8 and §1.9
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS");
 const HEADERS: HeaderValue = HeaderValue::from_static(
@@ -57,8 +60,8 @@ const SECURITY: [(HeaderName, HeaderValue); 11] = [
 pub(super) fn secure(headers: &mut HeaderMap, tls: bool) {
     headers.reserve(SECURITY.len() + 8);
     for (name, value) in &SECURITY {
-        if !headers.contains_key(name) {
-            headers.insert(name, value.clone());
+        if let Entry::Vacant(place) = headers.entry(name) {
+            place.insert(value.clone());
         }
     }
     if tls {

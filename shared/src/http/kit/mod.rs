@@ -30,7 +30,10 @@ use self::{
     request::{Inner, RequestService},
 };
 pub use self::{paths::canonical as canonical_path, request::RouteLabel};
-use super::client_address::{ClientAddress, TrustedProxies};
+use super::{
+    client_address::{ClientAddress, TrustedProxies},
+    limit::Told,
+};
 use crate::{config::Reader, error::ApiError};
 
 /// The settings of the kit, the same for all services of a process.
@@ -148,8 +151,8 @@ pub trait Admission: Send + Sync + 'static {
         path != "/api/v1/payment/webhook"
     }
 
-    /// The headers that the response shall carry, or the refusal.
-    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError>;
+    /// What the response shall say of the limit, or the refusal.
+    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<Told, ApiError>;
 }
 
 /// The kit of one service. Cheap to clone; variants made by the `with_*` methods share the limit of requests in flight.

@@ -331,13 +331,7 @@ where
         Err(refusal) => refusal.into_response(),
         Ok(told) => {
             let mut response = handled(kit, service, request).await;
-            let headers = response.headers_mut();
-            for (name, value) in &told {
-                // what the route itself reported is stricter
-                if !headers.contains_key(name) {
-                    headers.insert(name.clone(), value.clone());
-                }
-            }
+            told.apply(response.headers_mut());
             response
         }
     }

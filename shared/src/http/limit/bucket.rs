@@ -28,18 +28,20 @@ impl Step {
 }
 
 /// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step, how many requests
-/// to take at once where there are as many. Answers: how many were taken (or might pass), remaining, microseconds until
+/// to take at once where there are as many, how many that were taken before are given back first. Answers: how many were taken (or might pass), remaining, microseconds until
 /// full, microseconds until the next may pass.
 pub(super) static BUCKET: Script = Script::new(
     "rate_limit",
     r"
     local interval, capacity, step = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-    local wanted = tonumber(ARGV[4])
+    local wanted, unused = tonumber(ARGV[4]), tonumber(ARGV[5])
     local time = redis.call('TIME')
     local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
     local depth = interval * capacity
     local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
     full = math.min(full, now + depth)
+    local found = full
+    full = math.max(full - interval * unused, now)
     local fits = full + interval <= now + depth
     local before = full
     local taken = fits and 1 or 0
@@ -49,7 +51,7 @@ pub(super) static BUCKET: Script = Script::new(
     end
     if step == 2 then full = math.min(full + interval, now + depth) end
     if step == 3 then full = math.max(full - interval, now) end
-    if full ~= before then
+    if full ~= found then
         if full > now then
             redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
         else
@@ -64,16 +66,18 @@ pub(super) static BUCKET: Script = Script::new(
 );
 
 fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result<Reply, RedisError> {
-    let (key, interval, capacity, step, wanted) = (
+    let (key, interval, capacity, step, wanted, unused) = (
         key(keys, 0)?,
         int_arg(args, 0)?.max(1),
         int_arg(args, 1)?,
         int_arg(args, 2)?,
         int_arg(args, 3)?.max(1),
+        int_arg(args, 4)?.max(0),
     );
     let now = view.now_micros();
     let depth = interval.saturating_mul(capacity);
-    let before = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
+    let found = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
+    let before = found.saturating_sub(interval.saturating_mul(unused)).max(now);
     let fits = before.saturating_add(interval) <= now.saturating_add(depth);
     let there = now.saturating_add(depth).saturating_sub(before) / interval;
     let taken = match step {
@@ -86,10 +90,10 @@ fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result
         3 => (before - interval).max(now),
         _ => before,
     };
-    if full > now && full != before {
+    if full > now && full != found {
         let life = u64::try_from(full - now).unwrap_or_default().div_ceil(1000).max(1);
         view.set(key, full.to_string(), Some(Duration::from_millis(life)));
-    } else if full != before {
+    } else if full != found {
         view.del(key);
     }
     let wait = if fits { 0 } else { before + interval - now - depth };

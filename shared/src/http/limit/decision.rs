@@ -26,7 +26,11 @@ pub struct Decision {
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// About as many headers follow until a response is complete: room is made for all of them at once.
+const MORE_HEADERS: usize = 24;
 
 impl Decision {
     /// The four headers of the contract.
@@ -46,10 +50,7 @@ impl Decision {
     /// The legacy headers that the gateway sends besides (core §1.10).
     pub fn legacy_headers(&self) -> [(HeaderName, HeaderValue); 3] {
         [
-            (
-                HeaderName::from_static("x-ratelimit-limit"),
-                HeaderValue::from(self.limit),
-            ),
+            (LEGACY_LIMIT, HeaderValue::from(self.limit)),
             (
                 HeaderName::from_static("x-ratelimit-remaining"),
                 HeaderValue::from(self.remaining),
@@ -66,7 +67,10 @@ impl Decision {
         if headers.contains_key(LIMIT) {
             return;
         }
-        headers.extend(self.headers());
+        headers.reserve(MORE_HEADERS);
+        for (name, value) in self.headers() {
+            headers.insert(name, value);
+        }
     }
 
     /// 429 with the headers if the request may not go on.
@@ -81,6 +85,43 @@ impl Decision {
             .headers()
             .into_iter()
             .fold(refusal, |error, (name, value)| error.with_header(name, value)))
+    }
+}
+
+/// What the answers of a listener say of its limit; a stricter limit further in speaks for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    decision: Option<Decision>,
+    legacy: bool,
+}
+
+impl Told {
+    /// Of a request that is not counted nothing is said.
+    pub const NOTHING: Self = Self {
+        decision: None,
+        legacy: false,
+    };
+
+    /// What is said of a decision, in the legacy headers too if wanted; 429 if the request may not go on.
+    pub fn of(decision: Decision, legacy: bool) -> Result<Self, ApiError> {
+        if !decision.allowed && legacy {
+            let headers = decision.legacy_headers().into_iter();
+            let refused = decision.into_result();
+            return refused
+                .map(|_| Self::NOTHING)
+                .map_err(|refusal| headers.fold(refusal, |error, (name, value)| error.with_header(name, value)));
+        }
+        let decision = Some(decision.into_result()?);
+        Ok(Self { decision, legacy })
+    }
+
+    /// Puts it on a response.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        let Some(decision) = self.decision else { return };
+        if self.legacy && !headers.contains_key(LEGACY_LIMIT) {
+            headers.extend(decision.legacy_headers());
+        }
+        decision.apply(headers);
     }
 }
 

@@ -17,7 +17,7 @@ use axum::{
 use http::{Extensions, HeaderMap, Method};
 use tower::{Layer, Service};
 
-use super::{Decision, RateLimiter, Rule};
+use super::{Decision, RateLimiter, Rule, Told};
 use crate::{
     auth::Authenticator,
     error::ApiError,
@@ -211,31 +211,16 @@ impl ListenerLimit {
 
 #[async_trait]
 impl Admission for ListenerLimit {
-    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<HeaderMap, ApiError> {
+    async fn admit(&self, client: ClientAddress, headers: &HeaderMap) -> Result<Told, ApiError> {
         // for counting it does not matter whether a cookie may be used with the request's own method
         let subject = self
             .subject
             .of(Some(client), &Method::GET, headers, &Extensions::new())
             .await;
         let Some(subject) = subject else {
-            return Ok(HeaderMap::new());
+            return Ok(Told::NOTHING);
         };
         let decision = self.limiter.check(&self.rule, &subject).await;
-        let legacy = if self.legacy_headers {
-            Some(decision.legacy_headers())
-        } else {
-            None
-        };
-        match decision.into_result() {
-            Ok(decision) => {
-                let mut told: HeaderMap = decision.headers().into_iter().collect();
-                told.extend(legacy.into_iter().flatten());
-                Ok(told)
-            }
-            Err(refusal) => {
-                let headers = legacy.into_iter().flatten();
-                Err(headers.fold(refusal, |error, (name, value)| error.with_header(name, value)))
-            }
-        }
+        Told::of(decision, self.legacy_headers)
     }
 }

@@ -18,10 +18,10 @@ use sha2::{Digest as _, Sha256};
 
 use self::{
     bucket::{BUCKET, Step},
-    lease::{Held, Leases},
+    lease::{Ask, Held, Leases},
 };
 pub use self::{
-    decision::Decision,
+    decision::{Decision, Told},
     layer::{LimitLayer, Limits, ListenerLimit, Subject, layer},
 };
 use crate::{config::Reader, redis::Redis};
@@ -155,38 +155,55 @@ impl RateLimiter {
 
     /// Takes one request from the bucket of `subject`, if there is one left.
     pub async fn check(&self, rule: &Rule, subject: &str) -> Decision {
-        let key = bucket_key(rule, subject);
-        match self.leases.hand_out(&key, Instant::now()) {
+        let lease = self.leases.key(rule, subject);
+        match self.leases.hand_out(lease, Instant::now()) {
             Held::Passes(decision) => decision,
-            Held::Ask(wanted) => {
-                let (taken, decision) = self.step(rule, &key, Step::Take, wanted).await;
-                if decision.allowed {
-                    self.leases.keep(key, taken, decision, Instant::now());
-                }
-                decision
-            }
+            // on the heap, so that the requests that need not ask do not carry its weight
+            Held::Ask(ask) => Box::pin(self.take(rule, subject, lease, ask)).await,
         }
+    }
+
+    /// Takes so many requests of the bucket: one for the request at hand, the others for those to come.
+    async fn take(&self, rule: &Rule, subject: &str, lease: u64, ask: Ask) -> Decision {
+        let bucket = bucket_key(rule, subject);
+        let (taken, decision) = self.step(rule, &bucket, Step::Take, ask).await;
+        let now = Instant::now();
+        if !decision.allowed {
+            return self.leases.last_of(lease, now).unwrap_or(decision);
+        }
+        self.leases.keep(lease, ask, taken, decision, now);
+        decision
     }
 
     /// Says whether a request may pass, without counting it: for rules that count failures only.
     pub async fn peek(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, &bucket_key(rule, subject), Step::Peek, 1).await.1
+        self.step(rule, &bucket_key(rule, subject), Step::Peek, Ask::ONE)
+            .await
+            .1
     }
 
     /// Counts a failure after [`peek`](Self::peek).
     pub async fn count(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, &bucket_key(rule, subject), Step::Count, 1).await.1
+        self.step(rule, &bucket_key(rule, subject), Step::Count, Ask::ONE)
+            .await
+            .1
     }
 
     /// Gives a request back: where failures alone count but attempts run in parallel, take first and give back on success.
     pub async fn refund(&self, rule: &Rule, subject: &str) -> Decision {
-        self.step(rule, &bucket_key(rule, subject), Step::Refund, 1).await.1
+        let lease = self.leases.key(rule, subject);
+        if let Some(decision) = self.leases.take_back(lease, Instant::now()) {
+            return decision;
+        }
+        self.step(rule, &bucket_key(rule, subject), Step::Refund, Ask::ONE)
+            .await
+            .1
     }
 
     /// Forgets what was counted: after a success that clears earlier failures.
     pub async fn clear(&self, rule: &Rule, subject: &str) {
         let key = bucket_key(rule, subject);
-        self.leases.forget(&key);
+        self.leases.forget(self.leases.key(rule, subject));
         let _ = self.local.del(&key).await;
         if let Err(error) = self.shared.del(&key).await {
             tracing::debug!(%error, "rate limit not cleared");
@@ -194,7 +211,7 @@ impl RateLimiter {
     }
 
     /// One atomic step on a bucket: how many requests it gave, and the decision.
-    async fn step(&self, rule: &Rule, key: &str, step: Step, wanted: u32) -> (u32, Decision) {
+    async fn step(&self, rule: &Rule, key: &str, step: Step, ask: Ask) -> (u32, Decision) {
         let limit = scale(rule.max, self.config.multiplier);
         let capacity = rule.burst.map_or(limit, |burst| scale(burst, self.config.multiplier));
         let window_micros = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
@@ -203,7 +220,8 @@ impl RateLimiter {
             interval.to_string(),
             capacity.to_string(),
             step.code().to_owned(),
-            wanted.to_string(),
+            ask.wanted.to_string(),
+            ask.unused.to_string(),
         ];
         let args = args.each_ref().map(String::as_str);
         let counted = match self.shared.eval(&BUCKET, &[key], &args).await {
