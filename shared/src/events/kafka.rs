@@ -4,6 +4,7 @@
 //! broker, connects by itself and is never waited for by a request. Calls of librdkafka that block run on other threads.
 
 mod config;
+mod deliveries;
 mod observer;
 mod producer;
 mod topics;

@@ -1,17 +1,25 @@
 //! The idempotent producer of one service.
+//!
+//! librdkafka's client (five threads and their buffers, a connection to each broker) is made for the first record: replicas whose
+//! relay stands by have none.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
+    producer::BaseRecord,
 };
+use tokio::sync::oneshot;
 
-use super::{KafkaConfig, blocking, dispose, observer::Observer};
+use super::{
+    KafkaConfig, blocking,
+    deliveries::{Answer, Delivering},
+    observer::Observer,
+};
 
 /// How long an answer to "is a broker there" is good for.
 const PROBE_FRESH: Duration = Duration::from_secs(5);
@@ -51,7 +59,7 @@ pub struct Producer {
 struct Shared {
     config: KafkaConfig,
     service: &'static str,
-    client: Mutex<Client>,
+    client: Mutex<Option<Client>>,
     probe: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
@@ -59,7 +67,7 @@ struct Shared {
 #[derive(Clone)]
 struct Client {
     number: u64,
-    producer: FutureProducer<Observer>,
+    producer: Arc<Delivering>,
 }
 
 impl std::fmt::Debug for Producer {
@@ -74,17 +82,17 @@ impl std::fmt::Debug for Producer {
 pub struct Ack {
     producer: Producer,
     number: u64,
-    delivery: DeliveryFuture,
+    answer: oneshot::Receiver<Answer>,
 }
 
 impl Producer {
-    /// The producer of a service (`payment-service`). Needs no broker.
+    /// The producer of a service (`payment-service`). Needs no broker; fails on settings that librdkafka does not take.
     pub fn new(config: &KafkaConfig, service: &'static str) -> anyhow::Result<Self> {
-        let producer = connect(config, service)?;
+        config.producer(service).create_native_config()?;
         let shared = Shared {
             config: config.clone(),
             service,
-            client: Mutex::new(Client { number: 0, producer }),
+            client: Mutex::new(None),
             probe: tokio::sync::Mutex::new(None),
         };
         Ok(Self {
@@ -109,20 +117,23 @@ impl Producer {
                 })
             },
         );
-        let mut message = FutureRecord::<[u8], [u8]>::to(record.topic)
-            .payload(record.value)
-            .headers(headers);
-        if let Some(key) = record.key {
-            message = message.key(key);
-        }
-        let Client { number, producer } = self.client();
-        match producer.send_result(message) {
-            Ok(delivery) => Ok(Ack {
+        let Client { number, producer } = self.client()?;
+        let sent = producer.send(|answer| {
+            let message = BaseRecord::with_opaque_to(record.topic, answer)
+                .payload(record.value)
+                .headers(headers);
+            match record.key {
+                Some(key) => message.key(key),
+                None => message,
+            }
+        });
+        match sent {
+            Ok(answer) => Ok(Ack {
                 producer: self.clone(),
                 number,
-                delivery,
+                answer,
             }),
-            Err((error, _)) => Err(self.failed(number, &error)),
+            Err(error) => Err(self.failed(number, &error)),
         }
     }
 
@@ -137,7 +148,9 @@ impl Producer {
 
     /// Waits until everything queued is delivered, but no longer than `within`; part of a graceful stop.
     pub async fn flush(&self, within: Duration) {
-        let Client { producer, .. } = self.client();
+        let Some(Client { producer, .. }) = self.lock().clone() else {
+            return;
+        };
         let flushed = blocking(move || producer.flush(within)).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!(
@@ -156,19 +169,30 @@ impl Producer {
         {
             return connected;
         }
-        let Client { producer, .. } = self.client();
-        let answer = blocking(move || producer.client().fetch_metadata(None, PROBE_TIMEOUT).is_ok()).await;
-        let connected = answer.unwrap_or(false);
+        let connected = match self.client() {
+            Ok(Client { producer, .. }) => {
+                let asked = blocking(move || producer.is_connected(PROBE_TIMEOUT)).await;
+                asked.unwrap_or(false)
+            }
+            Err(_) => false,
+        };
         *probe = Some((Instant::now(), connected));
         connected
     }
 
-    fn client(&self) -> Client {
-        self.shared
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn lock(&self) -> MutexGuard<'_, Option<Client>> {
+        self.shared.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client, made now if this is the first record.
+    fn client(&self) -> Result<Client, SendError> {
+        let mut client = self.lock();
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let producer = connect(&self.shared.config, self.shared.service)
+            .map_err(|error| SendError::Away(format!("the client cannot be made: {error:#}")))?;
+        Ok(client.insert(Client { number: 0, producer }).clone())
     }
 
     /// Sorts an error; after a fatal one the client is replaced, once.
@@ -189,22 +213,21 @@ impl Producer {
     }
 
     fn renew(&self, number: u64) {
-        let mut client = self.shared.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if client.number != number {
+        let mut client = self.lock();
+        let Some(failed) = client.as_mut().filter(|client| client.number == number) else {
             return;
-        }
+        };
         tracing::error!(
             service = self.shared.service,
             "kafka producer failed for good and is replaced"
         );
         match connect(&self.shared.config, self.shared.service) {
-            Ok(producer) => dispose(std::mem::replace(
-                &mut *client,
-                Client {
+            Ok(producer) => {
+                *failed = Client {
                     number: number + 1,
                     producer,
-                },
-            )),
+                };
+            }
             Err(error) => tracing::error!(%error, "kafka producer cannot be replaced"),
         }
     }
@@ -213,14 +236,15 @@ impl Producer {
 impl Ack {
     /// Waits for the broker's answer, as long as it takes. Dropping this does not take the record back.
     pub async fn wait(self) -> Result<(), SendError> {
-        match self.delivery.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, _))) => Err(self.producer.failed(self.number, &error)),
+        match self.answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.producer.failed(self.number, &error)),
             Err(_) => Err(SendError::Away("the producer was replaced".to_owned())),
         }
     }
 }
 
-fn connect(config: &KafkaConfig, service: &'static str) -> anyhow::Result<FutureProducer<Observer>> {
-    Ok(config.producer(service).create_with_context(Observer { service })?)
+fn connect(config: &KafkaConfig, service: &'static str) -> anyhow::Result<Arc<Delivering>> {
+    let producer = Delivering::start(&config.producer(service), Observer { service })?;
+    Ok(Arc::new(producer))
 }
