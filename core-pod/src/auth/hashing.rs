@@ -4,27 +4,24 @@
 //! contract: core §2.2, §14 (parameters in the PHC string, 503 on overload). Each hash takes about 19 MiB and 20 ms; as many
 //! run at once as there are cores, a bounded number wait, the rest are refused at once.
 
-mod memory;
+mod pool;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use argon2::{
-    Algorithm, Argon2, Params, Version,
+    Algorithm, Argon2, Block, Params, Version,
     password_hash::phc::{Output, PasswordHash, Salt},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{ApiError, config::Reader, sources::Sources};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
-use self::memory::Memory;
+use self::pool::{Memory, Pool};
 
 /// How much work hashing is and how much of it may be going on.
 #[derive(Debug, Clone, Copy)]
@@ -82,11 +79,6 @@ impl HashingConfig {
     }
 }
 
-/// The queue is full.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("too many passwords are waiting to be hashed")]
-struct Overloaded;
-
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -104,12 +96,9 @@ pub struct Hasher(Arc<Inner>);
 
 struct Inner {
     params: Params,
-    memory: Arc<Memory>,
+    pool: Pool,
     /// A hash that no password has, made with our parameters: verifying against it takes as long as any other.
     dummy: String,
-    running: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    queue: usize,
 }
 
 impl std::fmt::Debug for Hasher {
@@ -124,15 +113,8 @@ impl Hasher {
         let params = Params::new(config.memory_kib, config.passes, 1, Some(Params::DEFAULT_OUTPUT_LEN))
             .map_err(|error| anyhow::anyhow!("the parameters of Argon2id are not usable: {error}"))?;
         let dummy = unmatched(&params, sources)?;
-        let running = Arc::new(Semaphore::new(config.workers));
-        Ok(Self(Arc::new(Inner {
-            params,
-            memory: Arc::default(),
-            dummy,
-            running,
-            waiting: AtomicUsize::new(0),
-            queue: config.queue,
-        })))
+        let pool = Pool::start(config.workers, config.queue)?;
+        Ok(Self(Arc::new(Inner { params, pool, dummy })))
     }
 
     /// The PHC string of a new password.
@@ -140,7 +122,9 @@ impl Hasher {
         let salt = salt(sources);
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
-        let done = self.run("hash", move || hasher.hash(password.expose_secret().as_bytes(), &salt));
+        let done = self.run("hash", move |memory| {
+            hasher.hash(memory, password.expose_secret().as_bytes(), &salt)
+        });
         done.await?.map_err(ApiError::internal)
     }
 
@@ -149,65 +133,62 @@ impl Hasher {
     pub async fn verify(&self, password: &str, stored: Option<String>) -> Result<Verdict, ApiError> {
         let password = SecretString::from(password);
         let hasher = Arc::clone(&self.0);
-        let verified = self.run("verify", move || hasher.verify(&password, stored.as_deref()));
+        let verified = self.run("verify", move |memory| {
+            hasher.verify(memory, &password, stored.as_deref())
+        });
         verified.await?.map_err(ApiError::internal)
     }
 
     /// How many are waiting for a worker.
     pub fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Relaxed)
+        self.0.pool.waiting()
     }
 
+    /// Does `work` on a thread of the pool. Of a caller who has hung up meanwhile nothing is done.
     async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let arrived = Instant::now();
-        let permit = if let Ok(permit) = Arc::clone(&self.0.running).try_acquire_owned() {
-            permit
-        } else {
-            let waiting = Waiting::enter(&self.0)?;
-            let permit = Arc::clone(&self.0.running)
-                .acquire_owned()
-                .await
-                .map_err(ApiError::internal)?;
-            drop(waiting);
-            permit
-        };
-        metrics::histogram!("password_hash_wait_seconds").record(arrived.elapsed().as_secs_f64());
-        let started = Instant::now();
-        // the permit moves along: a caller who hangs up does not make room before the work is done
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
+        let (sender, receiver) = oneshot::channel();
+        let submitted = self.0.pool.submit(move |memory| {
+            if sender.is_closed() {
+                return;
+            }
+            let started = Instant::now();
+            metrics::histogram!("password_hash_wait_seconds").record((started - arrived).as_secs_f64());
+            let result = work(memory);
+            metrics::histogram!("password_hash_duration_seconds", "operation" => operation)
+                .record(started.elapsed().as_secs_f64());
+            // the caller may have hung up
+            sender.send(result).ok();
         });
-        let result = done.await.map_err(ApiError::internal)?;
-        metrics::histogram!("password_hash_duration_seconds", "operation" => operation)
-            .record(started.elapsed().as_secs_f64());
-        Ok(result)
+        if let Err(overloaded) = submitted {
+            metrics::counter!("password_hash_refused_total").increment(1);
+            return Err(ApiError::unavailable(overloaded).with_retry_after(Duration::from_secs(2)));
+        }
+        self.note_queue();
+        let result = receiver.await;
+        self.note_queue();
+        result.map_err(ApiError::internal)
+    }
+
+    fn note_queue(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge; the queue is short")]
+        metrics::gauge!("password_hash_queue").set(self.waiting() as f64);
     }
 }
 
 impl Inner {
-    fn hash(&self, password: &[u8], salt: &[u8]) -> anyhow::Result<String> {
+    fn hash(&self, memory: &mut Memory, password: &[u8], salt: &[u8]) -> anyhow::Result<String> {
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone());
-        self.derive(argon2, password, salt, &mut output)?;
+        derive(&argon2, memory, password, salt, &mut output)?;
         phc(&self.params, salt, &output)
     }
 
-    /// Argon2 itself, in memory that is used again and again.
-    fn derive(&self, argon2: Argon2<'_>, password: &[u8], salt: &[u8], output: &mut [u8]) -> anyhow::Result<()> {
-        let blocks = argon2.params().block_count();
-        let derived = self.memory.lend(blocks, |memory| {
-            argon2.hash_password_into_with_memory(password, salt, output, memory)
-        });
-        derived.map_err(|error| anyhow::anyhow!("a password could not be hashed: {error}"))
-    }
-
-    fn verify(&self, password: &SecretString, stored: Option<&str>) -> anyhow::Result<Verdict> {
+    fn verify(&self, memory: &mut Memory, password: &SecretString, stored: Option<&str>) -> anyhow::Result<Verdict> {
         let password = password.expose_secret().as_bytes();
         if let Some(legacy) = stored.filter(|stored| is_bcrypt(stored)) {
             // of the bytes after the 72nd bcrypt knows nothing, as the original's did not
@@ -227,7 +208,8 @@ impl Inner {
         let version = hash.version.unwrap_or(Version::V0x13.into());
         let version = Version::try_from(version).map_err(|error| anyhow::anyhow!("{error}"))?;
         let mut output = vec![0; expected.as_bytes().len()];
-        self.derive(Argon2::new(algorithm, version, made_with), password, &salt, &mut output)?;
+        let argon2 = Argon2::new(algorithm, version, made_with);
+        derive(&argon2, memory, password, &salt, &mut output)?;
         let matches = bool::from(output.ct_eq(expected.as_bytes()));
         Ok(match (matches && stored.is_some(), current) {
             (false, _) => Verdict::Wrong,
@@ -242,29 +224,19 @@ fn is_bcrypt(stored: &str) -> bool {
     ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| stored.starts_with(prefix))
 }
 
-/// A place in the queue, given back when dropped.
-struct Waiting<'h>(&'h Inner);
-
-impl<'h> Waiting<'h> {
-    fn enter(inner: &'h Inner) -> Result<Self, ApiError> {
-        let before = inner.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(inner);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge; the queue is short")]
-        metrics::gauge!("password_hash_queue").set((before + 1) as f64);
-        if before < inner.queue {
-            return Ok(place);
-        }
-        metrics::counter!("password_hash_refused_total").increment(1);
-        Err(ApiError::unavailable(Overloaded).with_retry_after(Duration::from_secs(2)))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let before = self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge; the queue is short")]
-        metrics::gauge!("password_hash_queue").set(before.saturating_sub(1) as f64);
-    }
+/// Argon2 itself, in memory that is used again and again.
+fn derive(
+    argon2: &Argon2<'_>,
+    memory: &mut Memory,
+    password: &[u8],
+    salt: &[u8],
+    output: &mut [u8],
+) -> anyhow::Result<()> {
+    // a hash made with other parameters needs more or less
+    memory.resize(argon2.params().block_count(), Block::new());
+    argon2
+        .hash_password_into_with_memory(password, salt, output, memory)
+        .map_err(|error| anyhow::anyhow!("a password could not be hashed: {error}"))
 }
 
 fn salt(sources: &Sources) -> [u8; 16] {
@@ -385,14 +357,43 @@ mod tests {
         assert_eq!(check("passw0rd!").await, Verdict::Wrong);
     }
 
+    /// Keeps the only thread of a hasher busy until dropped.
+    fn busy(hasher: &Hasher) -> std::sync::mpsc::Sender<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        hasher
+            .0
+            .pool
+            .submit(move |_| {
+                receiver.recv().ok();
+            })
+            .unwrap();
+        sender
+    }
+
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let hasher = hasher(1, 0);
-        let held = Arc::clone(&hasher.0.running).acquire_owned().await.unwrap();
+        let held = busy(&hasher);
         let refused = hasher.verify("Passw0rd!", None).await.unwrap_err();
         assert_eq!(refused.status(), 503);
         assert_eq!(hasher.waiting(), 0);
         drop(held);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while hasher.verify("Passw0rd!", None).await.is_err() {
+            assert!(Instant::now() < deadline, "there is room again");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_for_a_caller_who_hung_up() {
+        let hasher = hasher(1, 8);
+        let held = busy(&hasher);
+        let (sender, worked) = std::sync::mpsc::channel();
+        let mut abandoned = Box::pin(hasher.run("hash", move |_| sender.send(())));
+        assert!(futures_util::poll!(abandoned.as_mut()).is_pending());
+        assert_eq!(hasher.waiting(), 1);
+        drop((abandoned, held));
         assert_eq!(hasher.verify("Passw0rd!", None).await.unwrap(), Verdict::Wrong);
+        assert!(worked.recv().is_err());
     }
 }
