@@ -77,6 +77,10 @@ impl Pod for BusinessPod {
 
 /// The document of all services.
 fn openapi() -> OpenApi {
+    shared::openapi::recorded(written)
+}
+
+fn written() -> OpenApi {
     let mut document = OpenApiBuilder::new()
         .info(Info::new("DreamScape business pod", "1.0.0"))
         .build();

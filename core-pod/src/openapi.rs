@@ -7,6 +7,10 @@ use utoipa::openapi::{
 
 /// The document.
 pub fn document() -> OpenApi {
+    shared::openapi::recorded(written)
+}
+
+fn written() -> OpenApi {
     let info = InfoBuilder::new()
         .title("DreamScape core pod")
         .version("1.0.0")

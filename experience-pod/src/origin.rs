@@ -3,7 +3,7 @@
 use axum::{Json, Router};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 /// The banner of the gateway (core §3.4): exactly these keys.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,7 +34,7 @@ async fn banner() -> Json<Banner> {
 }
 
 fn documented() -> OpenApiRouter {
-    OpenApiRouter::with_openapi(Document::openapi()).routes(routes!(banner))
+    OpenApiRouter::with_openapi(Document::openapi()).routes(shared::routes!(banner))
 }
 
 pub(crate) fn router() -> Router {
@@ -42,5 +42,5 @@ pub(crate) fn router() -> Router {
 }
 
 pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    shared::openapi::recorded(|| documented().into_openapi())
 }

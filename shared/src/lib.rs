@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod lifecycle;
 pub mod money;
 pub mod objects;
+pub mod openapi;
 pub mod pod;
 pub mod redis;
 pub mod sources;

@@ -22,7 +22,7 @@ use shared::{
     rate_limit_rule,
     redis::Redis,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use self::handlers::Rankings;
 pub use self::{
@@ -145,7 +145,7 @@ pub fn router(state: &AiState) -> OpenApiRouter {
 }
 
 fn documented() -> OpenApiRouter<AiState> {
-    OpenApiRouter::new().routes(routes!(handlers::popular))
+    OpenApiRouter::new().routes(shared::routes!(handlers::popular))
 }
 
 /// The document of the routes.

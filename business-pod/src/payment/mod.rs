@@ -35,7 +35,7 @@ use shared::{
     db::migrate::Migrations,
     http::limit::{Decision, RateLimiter, Rule},
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::voyage::client::BookingClient;
 pub use config::PaymentConfig;
@@ -131,7 +131,7 @@ pub fn internal_router(state: &PaymentState) -> Router {
 
 fn internal() -> OpenApiRouter<PaymentState> {
     OpenApiRouter::new()
-        .routes(routes!(admin::put_status))
+        .routes(shared::routes!(admin::put_status))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
@@ -146,15 +146,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 fn documented() -> OpenApiRouter<PaymentState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::config))
-        .routes(routes!(handlers::create_intent))
-        .routes(routes!(handlers::confirm))
-        .routes(routes!(handlers::status))
-        .routes(routes!(handlers::status_by_id))
+        .routes(shared::routes!(handlers::config))
+        .routes(shared::routes!(handlers::create_intent))
+        .routes(shared::routes!(handlers::confirm))
+        .routes(shared::routes!(handlers::status))
+        .routes(shared::routes!(handlers::status_by_id))
         .route("/intent", axum::routing::post(handlers::create_intent))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 fn documented_webhook() -> OpenApiRouter<Payments> {
-    OpenApiRouter::new().routes(routes!(webhook::receive))
+    OpenApiRouter::new().routes(shared::routes!(webhook::receive))
 }

@@ -10,7 +10,7 @@ use axum::{
     routing,
 };
 use shared::{ApiError, auth::AuthUser, http::ClientAddress};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{VoyageState, booking, cart, checkout, search};
 
@@ -46,10 +46,10 @@ fn internal() -> OpenApiRouter<VoyageState> {
     use booking::admin::handlers;
 
     OpenApiRouter::new()
-        .routes(routes!(handlers::put_statuses))
-        .routes(routes!(handlers::put_status))
-        .routes(routes!(handlers::post_cancel))
-        .routes(routes!(handlers::put_modify))
+        .routes(shared::routes!(handlers::put_statuses))
+        .routes(shared::routes!(handlers::put_status))
+        .routes(shared::routes!(handlers::post_cancel))
+        .routes(shared::routes!(handlers::put_modify))
 }
 
 /// The document of all of them.
@@ -71,14 +71,14 @@ fn documented() -> OpenApiRouter<VoyageState> {
     use cart::handlers::{self as carts, alias};
 
     OpenApiRouter::new()
-        .routes(routes!(carts::get, carts::clear))
-        .routes(routes!(carts::add))
-        .routes(routes!(carts::update, carts::remove))
-        .routes(routes!(carts::extend))
-        .routes(routes!(checkout::handlers::post))
-        .routes(routes!(booking::handlers::list))
-        .routes(routes!(booking::handlers::detail))
-        .routes(routes!(booking::handlers::post_confirm))
+        .routes(shared::routes!(carts::get, carts::clear))
+        .routes(shared::routes!(carts::add))
+        .routes(shared::routes!(carts::update, carts::remove))
+        .routes(shared::routes!(carts::extend))
+        .routes(shared::routes!(checkout::handlers::post))
+        .routes(shared::routes!(booking::handlers::list))
+        .routes(shared::routes!(booking::handlers::detail))
+        .routes(shared::routes!(booking::handlers::post_confirm))
         // other methods for the same, as older clients use them
         .route("/cart/items/{itemId}", routing::patch(carts::update))
         .route("/cart/extend", routing::post(carts::extend))

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::{gateway::Gateway, health::Status, sources::iso_millis};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{GatewayState, documents};
 
@@ -63,13 +63,13 @@ const TABLE: &[(&str, &str)] = &[
 
 fn documented() -> OpenApiRouter<GatewayState> {
     OpenApiRouter::new()
-        .routes(routes!(banner))
-        .routes(routes!(docs))
-        .routes(routes!(reference))
-        .routes(routes!(openapi_document))
-        .routes(routes!(openapi_in_docs))
-        .routes(routes!(api))
-        .routes(routes!(services))
+        .routes(shared::routes!(banner))
+        .routes(shared::routes!(docs))
+        .routes(shared::routes!(reference))
+        .routes(shared::routes!(openapi_document))
+        .routes(shared::routes!(openapi_in_docs))
+        .routes(shared::routes!(api))
+        .routes(shared::routes!(services))
 }
 
 /// All routes.

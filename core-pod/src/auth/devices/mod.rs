@@ -7,7 +7,7 @@ mod handlers;
 mod people;
 mod seen;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use agent::{Device, DeviceKind};
 pub use people::{count_people, keep_counting_people};
@@ -18,7 +18,7 @@ use super::AuthState;
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list, handlers::end_others))
-        .routes(routes!(handlers::end_one))
-        .routes(routes!(handlers::security_events))
+        .routes(shared::routes!(handlers::list, handlers::end_others))
+        .routes(shared::routes!(handlers::end_one))
+        .routes(shared::routes!(handlers::security_events))
 }

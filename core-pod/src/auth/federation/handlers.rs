@@ -22,7 +22,7 @@ use shared::{
     sources::iso,
 };
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
@@ -48,13 +48,13 @@ use crate::mail::Protection;
 /// The routes of this area.
 pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
-        .routes(routes!(providers))
-        .routes(routes!(start))
-        .routes(routes!(finish))
-        .routes(routes!(confirm))
-        .routes(routes!(link))
-        .routes(routes!(identities))
-        .routes(routes!(unlink))
+        .routes(shared::routes!(providers))
+        .routes(shared::routes!(start))
+        .routes(shared::routes!(finish))
+        .routes(shared::routes!(confirm))
+        .routes(shared::routes!(link))
+        .routes(shared::routes!(identities))
+        .routes(shared::routes!(unlink))
 }
 
 /// A provider as its button needs it.

@@ -35,7 +35,7 @@ use shared::{
     sources::{iso, iso_option},
 };
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use self::login::{require_verified, suspended};
 use super::{AuthState, cookies::Cookies, model::Account, sessions::Opened};
@@ -60,21 +60,21 @@ impl Groups {
     fn new() -> Self {
         Self {
             own: OpenApiRouter::new()
-                .routes(routes!(login::login))
-                .routes(routes!(verify_token::verify_token)),
-            register: OpenApiRouter::new().routes(routes!(register::register)),
-            refresh: OpenApiRouter::new().routes(routes!(refresh::refresh)),
+                .routes(shared::routes!(login::login))
+                .routes(shared::routes!(verify_token::verify_token)),
+            register: OpenApiRouter::new().routes(shared::routes!(register::register)),
+            refresh: OpenApiRouter::new().routes(shared::routes!(refresh::refresh)),
             others: OpenApiRouter::new()
-                .routes(routes!(profile::profile, profile::change_profile))
-                .routes(routes!(change_password::change_password))
-                .routes(routes!(logout::logout))
-                .routes(routes!(logout_all::logout_all))
-                .routes(routes!(service_token::service_token))
+                .routes(shared::routes!(profile::profile, profile::change_profile))
+                .routes(shared::routes!(change_password::change_password))
+                .routes(shared::routes!(logout::logout))
+                .routes(shared::routes!(logout_all::logout_all))
+                .routes(shared::routes!(service_token::service_token))
                 .merge(super::devices::routes())
                 .merge(super::federation::routes())
                 .merge(super::mfa::routes())
                 .merge(super::recovery::routes()),
-            keys: OpenApiRouter::new().routes(routes!(jwks::jwks)),
+            keys: OpenApiRouter::new().routes(shared::routes!(jwks::jwks)),
         }
     }
 }

@@ -23,7 +23,7 @@ use shared::{
     },
 };
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     link::{Terms, Token},
@@ -47,13 +47,13 @@ impl Groups {
     fn new() -> Self {
         Self {
             create: OpenApiRouter::new()
-                .routes(routes!(create_session))
-                .routes(routes!(create_link)),
+                .routes(shared::routes!(create_session))
+                .routes(shared::routes!(create_link)),
             redeem: OpenApiRouter::new()
-                .routes(routes!(redeem_session))
-                .routes(routes!(withdraw_session))
-                .routes(routes!(verify_link)),
-            pictures: OpenApiRouter::new().routes(routes!(picture)),
+                .routes(shared::routes!(redeem_session))
+                .routes(shared::routes!(withdraw_session))
+                .routes(shared::routes!(verify_link)),
+            pictures: OpenApiRouter::new().routes(shared::routes!(picture)),
         }
     }
 }

@@ -10,7 +10,7 @@ mod handlers;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::UserState;
 
@@ -23,8 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
 /// `/api/v1/ai/health` to the AI service.
 pub(super) fn internal_routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::preferences))
-        .routes(routes!(handlers::preferences_by_alias))
-        .routes(routes!(handlers::batch))
-        .routes(routes!(handlers::health))
+        .routes(shared::routes!(handlers::preferences))
+        .routes(shared::routes!(handlers::preferences_by_alias))
+        .routes(shared::routes!(handlers::batch))
+        .routes(shared::routes!(handlers::health))
 }

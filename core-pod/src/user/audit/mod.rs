@@ -13,7 +13,7 @@ mod store;
 mod trail;
 
 use sqlx::PgConnection;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use layer::layer;
 pub use model::{AccessorType, Action, Entry, digest};
@@ -25,7 +25,7 @@ use super::UserState;
 
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
-    OpenApiRouter::new().routes(routes!(handlers::access_log))
+    OpenApiRouter::new().routes(shared::routes!(handlers::access_log))
 }
 
 /// Writes an entry in the caller's transaction: it stands if the change does.

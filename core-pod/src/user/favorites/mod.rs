@@ -10,21 +10,21 @@ mod handlers;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::UserState;
 
 /// The routes of this area, but the checks.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list, handlers::add))
-        .routes(routes!(handlers::add_batch, handlers::remove_batch))
-        .routes(routes!(handlers::find, handlers::update, handlers::remove))
+        .routes(shared::routes!(handlers::list, handlers::add))
+        .routes(shared::routes!(handlers::add_batch, handlers::remove_batch))
+        .routes(shared::routes!(handlers::find, handlers::update, handlers::remove))
 }
 
 /// Checks whether items are favourites; these have a limit of their own (core §1.10).
 pub(super) fn checks() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::check_batch))
-        .routes(routes!(handlers::check))
+        .routes(shared::routes!(handlers::check_batch))
+        .routes(shared::routes!(handlers::check))
 }

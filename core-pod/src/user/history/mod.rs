@@ -9,14 +9,14 @@ mod handlers;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::UserState;
 
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list, handlers::add, handlers::clear))
-        .routes(routes!(handlers::stats))
-        .routes(routes!(handlers::remove))
+        .routes(shared::routes!(handlers::list, handlers::add, handlers::clear))
+        .routes(shared::routes!(handlers::stats))
+        .routes(shared::routes!(handlers::remove))
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use shared::{id::UserId, sources::Sources};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{User, UserState};
 
@@ -59,11 +59,11 @@ pub async fn erase(tx: &mut PgConnection, user: UserId) -> sqlx::Result<u64> {
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list, handlers::delete_read))
-        .routes(routes!(handlers::unread_count))
-        .routes(routes!(handlers::mark_all_read))
-        .routes(routes!(handlers::mark_read, handlers::put_read))
-        .routes(routes!(
+        .routes(shared::routes!(handlers::list, handlers::delete_read))
+        .routes(shared::routes!(handlers::unread_count))
+        .routes(shared::routes!(handlers::mark_all_read))
+        .routes(shared::routes!(handlers::mark_read, handlers::put_read))
+        .routes(shared::routes!(
             preference_handlers::read,
             preference_handlers::replace,
             preference_handlers::change
@@ -72,5 +72,5 @@ pub(super) fn routes() -> OpenApiRouter<UserState> {
 
 /// What other services ask for (core §2.8).
 pub(super) fn internal_routes() -> OpenApiRouter<UserState> {
-    OpenApiRouter::new().routes(routes!(handlers::create))
+    OpenApiRouter::new().routes(shared::routes!(handlers::create))
 }

@@ -13,7 +13,7 @@ pub(super) mod store;
 
 use shared::id::UserId;
 use sqlx::PgConnection;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::UserState;
 
@@ -25,14 +25,14 @@ pub async fn erase(tx: &mut PgConnection, user: UserId) -> sqlx::Result<bool> {
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(
+        .routes(shared::routes!(
             handlers::read,
             handlers::begin,
             handlers::update,
             handlers::discard
         ))
-        .routes(routes!(handlers::begin_by_init))
-        .routes(routes!(handlers::save_step))
-        .routes(routes!(handlers::progress, handlers::save_progress))
-        .routes(routes!(handlers::complete))
+        .routes(shared::routes!(handlers::begin_by_init))
+        .routes(shared::routes!(handlers::save_step))
+        .routes(shared::routes!(handlers::progress, handlers::save_progress))
+        .routes(shared::routes!(handlers::complete))
 }

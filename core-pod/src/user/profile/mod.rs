@@ -24,7 +24,7 @@ mod update;
 pub(crate) use avatar::take as take_upload;
 
 use axum::{extract::DefaultBodyLimit, routing::any};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::UserState;
 
@@ -38,23 +38,23 @@ const FORM_LIMIT: usize = 12 * 1024 * 1024;
 /// The routes of this area, but uploads.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     let large = OpenApiRouter::new()
-        .routes(routes!(put::update))
+        .routes(shared::routes!(put::update))
         .layer(DefaultBodyLimit::max(PROFILE_LIMIT));
     OpenApiRouter::new()
-        .routes(routes!(handlers::own, rows::upsert))
+        .routes(shared::routes!(handlers::own, rows::upsert))
         .merge(large)
-        .routes(routes!(rows::row, rows::create, rows::change, rows::delete))
-        .routes(routes!(settings::settings, settings::put_settings))
-        .routes(routes!(settings::preferences, settings::put_preferences))
-        .routes(routes!(avatar::picture))
+        .routes(shared::routes!(rows::row, rows::create, rows::change, rows::delete))
+        .routes(shared::routes!(settings::settings, settings::put_settings))
+        .routes(shared::routes!(settings::preferences, settings::put_preferences))
+        .routes(shared::routes!(avatar::picture))
         .route("/api/v1/users/profile/{userId}/{*rest}", any(rows::nothing))
 }
 
 /// Uploads, which may take longer than other requests.
 pub(super) fn uploads() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(avatar::upload, avatar::remove))
-        .routes(routes!(avatar::upload_to_profile))
-        .routes(routes!(avatar::upload_to_account))
+        .routes(shared::routes!(avatar::upload, avatar::remove))
+        .routes(shared::routes!(avatar::upload_to_profile))
+        .routes(shared::routes!(avatar::upload_to_account))
         .layer(DefaultBodyLimit::max(FORM_LIMIT))
 }

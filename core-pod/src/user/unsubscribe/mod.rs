@@ -15,14 +15,14 @@ use axum::{
 };
 use http::header;
 use shared::{ApiError, id::UserId};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{UserState, notifications};
 use crate::mail::{Locale, UnsubscribeLinks};
 
 /// The routes of this area.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
-    OpenApiRouter::new().routes(routes!(ask, unsubscribe))
+    OpenApiRouter::new().routes(shared::routes!(ask, unsubscribe))
 }
 
 #[derive(Template)]

@@ -10,27 +10,27 @@ mod verify;
 
 use http::HeaderMap;
 use shared::http::client_address::ClientAddress;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::{AuthState, handlers::origin_of, sessions::Origin};
 
 /// The routes of this area.
 pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
-        .routes(routes!(app::status))
-        .routes(routes!(app::enrol, app::disable))
-        .routes(routes!(app::confirm))
-        .routes(routes!(app::regenerate))
-        .routes(routes!(verify::verify))
-        .routes(routes!(verify::challenge))
-        .routes(routes!(passkeys::list))
-        .routes(routes!(passkeys::rename, passkeys::delete))
-        .routes(routes!(passkeys::begin_registration))
-        .routes(routes!(passkeys::finish_registration))
-        .routes(routes!(passkey_login::begin))
-        .routes(routes!(passkey_login::finish))
-        .routes(routes!(reauthenticate::begin))
-        .routes(routes!(reauthenticate::reauthenticate))
+        .routes(shared::routes!(app::status))
+        .routes(shared::routes!(app::enrol, app::disable))
+        .routes(shared::routes!(app::confirm))
+        .routes(shared::routes!(app::regenerate))
+        .routes(shared::routes!(verify::verify))
+        .routes(shared::routes!(verify::challenge))
+        .routes(shared::routes!(passkeys::list))
+        .routes(shared::routes!(passkeys::rename, passkeys::delete))
+        .routes(shared::routes!(passkeys::begin_registration))
+        .routes(shared::routes!(passkeys::finish_registration))
+        .routes(shared::routes!(passkey_login::begin))
+        .routes(shared::routes!(passkey_login::finish))
+        .routes(shared::routes!(reauthenticate::begin))
+        .routes(shared::routes!(reauthenticate::reauthenticate))
 }
 
 /// Where a request comes from, in the form that sessions and the security log keep.

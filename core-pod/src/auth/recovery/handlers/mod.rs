@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::{ApiError, http::client_address::ClientAddress};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     model::{Found, Purpose},
@@ -26,12 +26,12 @@ use crate::auth::{
 /// The routes of this area.
 pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
-        .routes(routes!(links::forgot_password))
-        .routes(routes!(links::resend_verification))
-        .routes(routes!(password::reset_password))
-        .routes(routes!(email::verify_email))
-        .routes(routes!(email::revert_email))
-        .routes(routes!(session::revoke_session))
+        .routes(shared::routes!(links::forgot_password))
+        .routes(shared::routes!(links::resend_verification))
+        .routes(shared::routes!(password::reset_password))
+        .routes(shared::routes!(email::verify_email))
+        .routes(shared::routes!(email::revert_email))
+        .routes(shared::routes!(session::revoke_session))
 }
 
 /// The envelope of recovery.

@@ -8,19 +8,19 @@ mod letter;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::user::UserState;
 
 /// The routes of bookings. The bulk route stands beside `/{id}/status` and is not an id called `bulk`.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list))
-        .routes(routes!(handlers::export))
-        .routes(routes!(handlers::detail))
-        .routes(routes!(change::put_statuses))
-        .routes(routes!(change::put_status))
-        .routes(routes!(change::put_cancel))
-        .routes(routes!(change::put_modify))
-        .routes(routes!(letter::resend))
+        .routes(shared::routes!(handlers::list))
+        .routes(shared::routes!(handlers::export))
+        .routes(shared::routes!(handlers::detail))
+        .routes(shared::routes!(change::put_statuses))
+        .routes(shared::routes!(change::put_status))
+        .routes(shared::routes!(change::put_cancel))
+        .routes(shared::routes!(change::put_modify))
+        .routes(shared::routes!(letter::resend))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::State;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{ApiError, http::QueryMap};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use self::model::{ChartPoint, DestinationCount, Period, RecentTransaction, Stats};
 use super::{access::Admin, answers::Answer, list, unread};
@@ -27,11 +27,11 @@ type Reply<T> = Result<axum::Json<Answer<T>>, ApiError>;
 /// The routes of the dashboard.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(stats))
-        .routes(routes!(stats_alias))
-        .routes(routes!(revenue_chart))
-        .routes(routes!(bookings_by_destination))
-        .routes(routes!(recent_transactions))
+        .routes(shared::routes!(stats))
+        .routes(shared::routes!(stats_alias))
+        .routes(shared::routes!(revenue_chart))
+        .routes(shared::routes!(bookings_by_destination))
+        .routes(shared::routes!(recent_transactions))
 }
 
 /// Figures by name and period: those of the last minute if there are any, else counted now.

@@ -6,7 +6,7 @@ mod handlers;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use model::{Payment, money};
 pub use store::find_by_intent;
@@ -16,7 +16,7 @@ use crate::user::UserState;
 /// The routes of payments.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list))
-        .routes(routes!(handlers::detail))
-        .routes(routes!(handlers::put_status))
+        .routes(shared::routes!(handlers::list))
+        .routes(shared::routes!(handlers::detail))
+        .routes(shared::routes!(handlers::put_status))
 }

@@ -9,20 +9,20 @@ mod handlers;
 mod model;
 mod store;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::user::UserState;
 
 /// The routes of accounts.
 pub(super) fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(handlers::list))
-        .routes(routes!(export::export))
-        .routes(routes!(handlers::detail, change::put, change::delete))
-        .routes(routes!(activity::list))
-        .routes(routes!(change::put_suspend, change::post_suspend))
-        .routes(routes!(change::put_reactivate, change::post_reactivate))
-        .routes(routes!(change::put_unsuspend, change::post_unsuspend))
-        .routes(routes!(change::put_unlock))
-        .routes(routes!(change::delete_mfa))
+        .routes(shared::routes!(handlers::list))
+        .routes(shared::routes!(export::export))
+        .routes(shared::routes!(handlers::detail, change::put, change::delete))
+        .routes(shared::routes!(activity::list))
+        .routes(shared::routes!(change::put_suspend, change::post_suspend))
+        .routes(shared::routes!(change::put_reactivate, change::post_reactivate))
+        .routes(shared::routes!(change::put_unsuspend, change::post_unsuspend))
+        .routes(shared::routes!(change::put_unlock))
+        .routes(shared::routes!(change::delete_mfa))
 }

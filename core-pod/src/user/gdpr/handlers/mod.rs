@@ -10,34 +10,34 @@ mod requests;
 use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::user::UserState;
 
 /// The routes of this area.
 pub fn routes() -> OpenApiRouter<UserState> {
     OpenApiRouter::new()
-        .routes(routes!(policy::in_force))
-        .routes(routes!(policy::versions))
-        .routes(routes!(policy::accept))
-        .routes(routes!(policy::accept_alias))
-        .routes(routes!(
+        .routes(shared::routes!(policy::in_force))
+        .routes(shared::routes!(policy::versions))
+        .routes(shared::routes!(policy::accept))
+        .routes(shared::routes!(policy::accept_alias))
+        .routes(shared::routes!(
             consent::read,
             consent::put_consent,
             consent::patch_consent,
             consent::post_consent
         ))
-        .routes(routes!(consent::history))
-        .routes(routes!(requests::export))
-        .routes(routes!(requests::export_alias))
-        .routes(routes!(download::download))
-        .routes(routes!(requests::delete))
-        .routes(routes!(requests::delete_alias))
-        .routes(routes!(requests::delete_account))
-        .routes(routes!(requests::delete_profile))
-        .routes(routes!(requests::create))
-        .routes(routes!(requests::list))
-        .routes(routes!(requests::find, requests::cancel))
+        .routes(shared::routes!(consent::history))
+        .routes(shared::routes!(requests::export))
+        .routes(shared::routes!(requests::export_alias))
+        .routes(shared::routes!(download::download))
+        .routes(shared::routes!(requests::delete))
+        .routes(shared::routes!(requests::delete_alias))
+        .routes(shared::routes!(requests::delete_account))
+        .routes(shared::routes!(requests::delete_profile))
+        .routes(shared::routes!(requests::create))
+        .routes(shared::routes!(requests::list))
+        .routes(shared::routes!(requests::find, requests::cancel))
 }
 
 /// The envelope of this area.
