@@ -9,7 +9,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use shared::{ApiError, Sources, db::Db, money::Currency};
+use shared::{ApiError, Sources, db::Db, http::limit::Decision, money::Currency};
 use utoipa::ToSchema;
 
 use super::{
@@ -17,7 +17,8 @@ use super::{
     cache::{Answer, Answers},
     caller::Searcher,
     log::{Performed, search_id},
-    params::{Asked, Search},
+    params::Search,
+    questions::{Question, Questions},
 };
 use crate::voyage::{
     Voyage,
@@ -76,6 +77,7 @@ pub struct FlightSearch {
     providers: Router,
     offers: Offers,
     sources: Sources,
+    questions: Questions,
     answers: Answers,
 }
 
@@ -86,6 +88,7 @@ impl FlightSearch {
             providers,
             offers,
             sources,
+            questions: Questions::new(),
             answers: Answers::new(cache_bytes),
         }
     }
@@ -210,23 +213,16 @@ pub async fn search(
     caller: Searcher,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let search = Asked::parse(query.as_deref())?.resolve().await?;
-    let key = search.key();
-    let (answer, cached, limits) = if let Some(answer) = state.flights.answers.find(&key, state.sources.now()).await {
-        (answer, true, None)
-    } else {
-        let limits = state
-            .limiter
-            .check(&state.config.provider_rule, &caller.subject)
-            .await
-            .into_result()?;
-        let found = state.flights.answers.find_or(key, state.flights.answer(&search)).await;
-        let (answer, asked) = found.map_err(|error| error.refusal())?;
-        (answer, !asked, Some(limits))
+    let question = state.flights.questions.read(query.as_deref()).await?;
+    let found = state.flights.answers.find(&question.key, state.sources.now()).await;
+    let (answer, cached, limits) = match found {
+        Some(answer) => (answer, true, None),
+        // on the heap, so that the answers at hand do not carry its weight
+        None => Box::pin(ask(&state, &caller, &question)).await?,
     };
-    if !caller.is_service && state.log.wants(&key, &caller.subject) {
+    if !caller.is_service && state.log.wants(&question.key, &caller.subject) {
         state.log.record(Performed::new(
-            search,
+            question,
             caller.user,
             cached,
             answer.count,
@@ -246,4 +242,24 @@ pub async fn search(
         limits.apply(response.headers_mut());
     }
     Ok(response)
+}
+
+/// Asks the providers, once for all who ask the same meanwhile. Whether somebody else had asked, and what the limit says.
+async fn ask(
+    state: &SearchState,
+    caller: &Searcher,
+    question: &Question,
+) -> Result<(Arc<Answer>, bool, Option<Decision>), ApiError> {
+    let limits = state
+        .limiter
+        .check(&state.config.provider_rule, &caller.subject)
+        .await
+        .into_result()?;
+    let found = state
+        .flights
+        .answers
+        .find_or(question.key, state.flights.answer(&question.search))
+        .await;
+    let (answer, asked) = found.map_err(|error| error.refusal())?;
+    Ok((answer, !asked, Some(limits)))
 }

@@ -28,7 +28,7 @@ use shared::{
 };
 use tokio::sync::{Mutex, mpsc};
 
-use super::{params::Search, store};
+use super::{params::Search, questions::Question, store};
 use crate::voyage::{Voyage, supply::reference::Iata};
 
 /// Searches written in one transaction.
@@ -45,7 +45,7 @@ const REMEMBERED: u64 = 20_000;
 /// One search that took place.
 #[derive(Debug)]
 pub struct Performed {
-    search: Search,
+    question: Arc<Question>,
     user: Option<UserId>,
     cached: bool,
     results: usize,
@@ -55,9 +55,9 @@ pub struct Performed {
 
 impl Performed {
     /// A search of the current request.
-    pub fn new(search: Search, user: Option<UserId>, cached: bool, results: usize, at: DateTime<Utc>) -> Self {
+    pub fn new(question: Arc<Question>, user: Option<UserId>, cached: bool, results: usize, at: DateTime<Utc>) -> Self {
         Self {
-            search,
+            question,
             user,
             cached,
             results,
@@ -68,15 +68,16 @@ impl Performed {
 
     /// A row of the history; only travellers with an account have one.
     pub(super) fn history(&self) -> Option<(UserId, &Search, usize, DateTime<Utc>)> {
-        Some((self.user?, &self.search, self.results, self.at))
+        Some((self.user?, &self.question.search, self.results, self.at))
     }
 
     fn event(&self, sources: &Sources) -> NewEvent {
-        let query = &self.search.query;
+        let search = &self.question.search;
+        let query = &search.query;
         let search_id = search_id(sources);
         let at = iso_millis(self.at);
         let class = query.cabin.name();
-        let (origin, destination) = (self.search.origin, self.search.destination);
+        let (origin, destination) = (search.origin, search.destination);
         let payload = Payload {
             search_id: &search_id,
             user_id: self.user,

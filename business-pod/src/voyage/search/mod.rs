@@ -12,6 +12,7 @@ pub mod flights;
 mod locations;
 pub mod log;
 mod params;
+mod questions;
 mod store;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ use shared::{
     http::limit::{RateLimiter, Rule},
     rate_limit_rule,
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use self::{flights::FlightSearch, locations::LocationSearch, log::SearchLog};
 use super::{
@@ -173,8 +174,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(state: SearchState) -> OpenApiRo
 /// The routes before they have their state, for the document.
 pub fn documented() -> OpenApiRouter<SearchState> {
     OpenApiRouter::new()
-        .routes(routes!(flights::search))
-        .routes(routes!(locations::search))
-        .routes(routes!(locations::airports))
-        .routes(routes!(locations::airports_alias))
+        .routes(shared::routes!(flights::search))
+        .routes(shared::routes!(locations::search))
+        .routes(shared::routes!(locations::airports))
+        .routes(shared::routes!(locations::airports_alias))
 }
