@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the pods for release and measures them. Settings: BENCH_SECONDS (5) per case, BENCH_CONNECTIONS (32), BENCH_OUTPUT,
+# Builds the pods for release and measures them. Settings: BENCH_SECONDS (5) per case, BENCH_CONNECTIONS (128), BENCH_OUTPUT,
 # BENCH_ONLY (reads,login,identity,checkouts,sockets: only these parts).
 set -euo pipefail
 cd "$(dirname "$0")/.."

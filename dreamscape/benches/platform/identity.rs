@@ -20,7 +20,7 @@ use super::{
     load::{Case, drive},
     platform::{Platform, Service},
     report::{Figure, Report},
-    scenario::{Travellers, sign_ins},
+    scenario::{SignIns, Travellers},
 };
 
 /// What the issue asks for, in milliseconds.
@@ -100,7 +100,8 @@ async fn reads_beside_sign_ins(
         async move { is_ok(call.send().await?).await }
     };
     let reads = paced(200, plan.time, read);
-    let (signed_in, read) = tokio::join!(sign_ins(platform, plan, "login beside profile reads"), reads);
+    let sign_ins = SignIns::prepare(platform).await?;
+    let (signed_in, read) = tokio::join!(sign_ins.run("login beside profile reads", plan.time), reads);
     report.add(signed_in?);
     let figure = read?.named("profile at 200/s beside sign-ins");
     report.fact(

@@ -15,70 +15,65 @@ use anyhow::Context as _;
 use axum::{Router, extract::State, http::header, routing::get};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use super::{
-    Plan,
-    load::{Case, drive},
-    platform::Platform,
-    report::{Figure, Report},
-    scenario::Travellers,
-    setting,
-};
+use super::{load::Case, platform::Platform, report::Figure, scenario::Travellers, setting};
 
-/// Measures all limits.
-pub async fn measure(
-    platform: &Platform,
-    travellers: &Travellers,
-    plan: &Plan,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect(platform.database_url())
+/// The process with the bare routes.
+pub struct LimitServer {
+    base: String,
+    process: tokio::process::Child,
+    _bytes: tempfile::NamedTempFile,
+}
+
+impl LimitServer {
+    /// Starts it with the bytes that the platform answers.
+    pub async fn start(platform: &Platform, travellers: &Travellers) -> anyhow::Result<Self> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect(platform.database_url())
+            .await?;
+        sqlx::raw_sql(
+            "create schema if not exists bench; create table if not exists bench.rows (id int primary key, body text not null);",
+        )
+        .execute(&pool)
         .await?;
-    sqlx::raw_sql(
-        "create schema if not exists bench; create table if not exists bench.rows (id int primary key, body text not null);",
-    )
-    .execute(&pool)
-    .await?;
-    sqlx::query("insert into bench.rows (id, body) values (1, $1) on conflict (id) do update set body = excluded.body")
+        sqlx::query(
+            "insert into bench.rows (id, body) values (1, $1) on conflict (id) do update set body = excluded.body",
+        )
         .bind(&travellers.profile_bytes)
         .execute(&pool)
         .await?;
 
-    let bytes = tempfile::NamedTempFile::new()?;
-    std::fs::write(bytes.path(), &travellers.search_bytes)?;
-    let port = free_port()?;
-    let mut server = tokio::process::Command::new(std::env::current_exe()?)
-        .arg("--limit-server")
-        .env("LIMIT_PORT", port.to_string())
-        .env("LIMIT_BYTES", bytes.path())
-        .env("LIMIT_DATABASE_URL", platform.database_url())
-        .kill_on_drop(true)
-        .spawn()?;
-    wait_for(port).await?;
-
-    let base = format!("http://127.0.0.1:{port}");
-    for (name, path) in [
-        ("limit: bare route, small", "/small"),
-        ("limit: bare route, search bytes", "/bytes"),
-        ("limit: select by primary key", "/row"),
-    ] {
-        let case = Case {
-            name,
-            url: format!("{base}{path}"),
-            ..Case::default()
-        };
-        report.add(drive(plan, &case).await?);
-    }
-    server.kill().await?;
-    report.add(
-        tokio::task::spawn_blocking({
-            let time = plan.time;
-            move || hashes(time)
+        let bytes = tempfile::NamedTempFile::new()?;
+        std::fs::write(bytes.path(), &travellers.search_bytes)?;
+        let port = free_port()?;
+        let process = tokio::process::Command::new(std::env::current_exe()?)
+            .arg("--limit-server")
+            .env("LIMIT_PORT", port.to_string())
+            .env("LIMIT_BYTES", bytes.path())
+            .env("LIMIT_DATABASE_URL", platform.database_url())
+            .kill_on_drop(true)
+            .spawn()?;
+        wait_for(port).await?;
+        Ok(Self {
+            base: format!("http://127.0.0.1:{port}"),
+            process,
+            _bytes: bytes,
         })
-        .await??,
-    );
-    Ok(())
+    }
+
+    /// A route of it.
+    pub fn case(&self, name: &'static str, path: &str) -> Case<'static> {
+        Case {
+            name,
+            url: format!("{}{path}", self.base),
+            ..Case::default()
+        }
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        Ok(self.process.kill().await?)
+    }
 }
 
 /// The child process with the bare routes.
@@ -140,7 +135,11 @@ async fn row(
 }
 
 /// Argon2id with the platform's cost, one thread per core.
-fn hashes(time: Duration) -> anyhow::Result<Figure> {
+pub async fn hashes(time: Duration) -> anyhow::Result<Figure> {
+    tokio::task::spawn_blocking(move || hash_for(time)).await?
+}
+
+fn hash_for(time: Duration) -> anyhow::Result<Figure> {
     use argon2::{Algorithm, Argon2, Params, Version};
     let params = Params::new(19_456, 2, 1, None).map_err(|error| anyhow::anyhow!("{error}"))?;
     let cores = std::thread::available_parallelism()?.get();

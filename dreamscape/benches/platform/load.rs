@@ -30,6 +30,23 @@ pub async fn drive(plan: &Plan, case: &Case<'_>) -> anyhow::Result<Figure> {
     run(plan, case, plan.time).await
 }
 
+/// How often a case and its limit take turns.
+pub const TURNS: u32 = 4;
+
+/// Drives a case and its limit in turns: the machine's speed changes while the bench runs, and a share of two figures that were
+/// taken minutes apart says more about that than about the case. The limit first.
+pub async fn drive_beside(plan: &Plan, limit: &Case<'_>, case: &Case<'_>) -> anyhow::Result<[Figure; 2]> {
+    let turn = (plan.time / 2).max(Duration::from_secs(1));
+    let (mut limits, mut cases) = (Vec::new(), Vec::new());
+    run(plan, limit, Duration::from_secs(1)).await?;
+    run(plan, case, Duration::from_secs(1)).await?;
+    for _ in 0..TURNS {
+        limits.push(run(plan, limit, turn).await?);
+        cases.push(run(plan, case, turn).await?);
+    }
+    Ok([Figure::of_turns(&limits)?, Figure::of_turns(&cases)?])
+}
+
 async fn run(plan: &Plan, case: &Case<'_>, time: Duration) -> anyhow::Result<Figure> {
     let mut script = case.script.clone().unwrap_or_default();
     script.push_str(DONE);

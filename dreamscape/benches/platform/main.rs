@@ -71,7 +71,7 @@ async fn measure() -> anyhow::Result<()> {
     let seconds = setting("BENCH_SECONDS").and_then(|text| text.parse().ok()).unwrap_or(5);
     let connections = setting("BENCH_CONNECTIONS")
         .and_then(|text| text.parse().ok())
-        .unwrap_or(32);
+        .unwrap_or(128);
     let binaries = setting("BENCH_BINARIES")
         .map(PathBuf::from)
         .context("BENCH_BINARIES names the folder of the release binaries")?;
@@ -90,12 +90,16 @@ async fn measure() -> anyhow::Result<()> {
     let mut report = report::Report::default();
     platform.note_idle(&mut report);
     let traveller = scenario::Travellers::prepare(&platform).await?;
-    limits::measure(&platform, &traveller, &plan, &mut report).await?;
     if plan.wants("reads") {
-        scenario::reads(&platform, &traveller, &plan, &mut report).await?;
+        let limits = limits::LimitServer::start(&platform, &traveller).await?;
+        scenario::reads(&platform, &traveller, &limits, &plan, &mut report).await?;
+        limits.stop().await?;
     }
     if plan.wants("login") {
-        report.add(scenario::sign_ins(&platform, &plan, "login").await?);
+        let sign_ins = scenario::SignIns::prepare(&platform).await?;
+        let (figures, cpu) = sign_ins.beside_hashes(&plan).await?;
+        figures.into_iter().for_each(|figure| report.add(figure));
+        report.fact(report::SIGN_IN_CPU, cpu.as_secs_f64() * 1_000.0, "ms", None);
     }
     if plan.wants("identity") {
         identity::measure(&platform, &traveller, &plan, &mut report).await?;

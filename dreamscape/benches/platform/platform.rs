@@ -218,6 +218,22 @@ impl Platform {
         Ok(resident_kb(&pod.child)? / 1_024.0)
     }
 
+    /// The CPU time that a pod has used so far.
+    pub fn cpu_time(&self, name: &str) -> anyhow::Result<Duration> {
+        let pod = self.pods.iter().find(|pod| pod.name == name).context("no such pod")?;
+        let pid = pod.child.id().context("the pod has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // behind the name, which may hold blanks: utime and stime are the fields 14 and 15, in hundredths of a second
+        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
+        let ticks: u64 = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// Ends the pods, then the servers.
     pub async fn stop(mut self) {
         for pod in &mut self.pods {

@@ -1,6 +1,9 @@
 //! The cases: what is asked of the platform, by whom, with which data.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
@@ -8,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{
     Plan,
-    load::{Case, drive, repeat},
+    limits::{self, LimitServer},
+    load::{Case, TURNS, drive, drive_beside, repeat},
     platform::{Addresses, Platform, Service},
     report::{Figure, Report},
 };
@@ -108,6 +112,7 @@ async fn add_to_cart(http: &reqwest::Client, platform: &Addresses, bearer: &str,
 pub async fn reads(
     platform: &Platform,
     travellers: &Travellers,
+    limits: &LimitServer,
     plan: &Plan,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -149,7 +154,19 @@ pub async fn reads(
         },
     ];
     for case in &cases {
-        report.add(drive(plan, case).await?);
+        let limit = match case.name {
+            "profile with token" => limits.case("limit: select by primary key", "/row"),
+            "cart read" => limits.case("limit: select, beside the cart", "/row"),
+            "flight search, cached" => limits.case("limit: bare route, search bytes", "/bytes"),
+            "health" => limits.case("limit: bare route, small", "/small"),
+            _ => {
+                report.add(drive(plan, case).await?);
+                continue;
+            }
+        };
+        for figure in drive_beside(plan, &limit, case).await? {
+            report.add(figure);
+        }
     }
     Ok(())
 }
@@ -174,37 +191,76 @@ end
     )
 }
 
-/// Sign-ins with the right password: the hashing limit is the only thing that should hold them back.
-pub async fn sign_ins(platform: &Platform, plan: &Plan, name: &'static str) -> anyhow::Result<Figure> {
-    let http = reqwest::Client::new();
-    let mut emails = Vec::new();
-    for _ in 0..TRAVELLERS {
-        let email = format!("signin.{}@example.com", shared::Sources::system().uuid_v4());
-        let body = json!({ "email": email, "password": PASSWORD, "firstName": "Bench" });
-        let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));
-        ensure!(
-            http.post(url).json(&body).send().await?.status() == StatusCode::CREATED,
-            "register refused"
-        );
-        emails.push(email);
-    }
-    let url = format!("{}/api/v1/auth/login", platform.base(Service::Auth));
-    let work = move |turn: u64| {
-        let (http, url) = (http.clone(), url.clone());
-        let email = emails[usize::try_from(turn).unwrap_or_default() % emails.len()].clone();
-        async move {
-            let started = Instant::now();
-            let answer = http
-                .post(url)
-                .json(&json!({ "email": email, "password": PASSWORD }))
-                .send()
-                .await?;
-            ensure!(answer.status() == StatusCode::OK, "login answered {}", answer.status());
-            answer.bytes().await?;
-            Ok(started.elapsed())
+/// How many sign in at once: enough that a password always waits to be hashed.
+const SIGNING_IN: usize = 32;
+
+/// Accounts that sign in with the right password: the hashing limit is the only thing that should hold them back.
+pub struct SignIns<'p> {
+    platform: &'p Platform,
+    http: reqwest::Client,
+    emails: Arc<[String]>,
+}
+
+impl<'p> SignIns<'p> {
+    /// Makes the accounts.
+    pub async fn prepare(platform: &'p Platform) -> anyhow::Result<Self> {
+        let http = reqwest::Client::new();
+        let mut emails = Vec::new();
+        for _ in 0..TRAVELLERS {
+            let email = format!("signin.{}@example.com", shared::Sources::system().uuid_v4());
+            let body = json!({ "email": email, "password": PASSWORD, "firstName": "Bench" });
+            let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));
+            ensure!(
+                http.post(url).json(&body).send().await?.status() == StatusCode::CREATED,
+                "register refused"
+            );
+            emails.push(email);
         }
-    };
-    repeat(name, 8, plan.time, work).await
+        Ok(Self {
+            platform,
+            http,
+            emails: emails.into(),
+        })
+    }
+
+    /// Signs in for so long.
+    pub async fn run(&self, name: &'static str, time: Duration) -> anyhow::Result<Figure> {
+        let (http, emails) = (self.http.clone(), Arc::clone(&self.emails));
+        let url = format!("{}/api/v1/auth/login", self.platform.base(Service::Auth));
+        let work = move |turn: u64| {
+            let (http, url) = (http.clone(), url.clone());
+            let email = emails[usize::try_from(turn).unwrap_or_default() % emails.len()].clone();
+            async move {
+                let started = Instant::now();
+                let answer = http
+                    .post(url)
+                    .json(&json!({ "email": email, "password": PASSWORD }))
+                    .send()
+                    .await?;
+                ensure!(answer.status() == StatusCode::OK, "login answered {}", answer.status());
+                answer.bytes().await?;
+                Ok(started.elapsed())
+            }
+        };
+        repeat(name, SIGNING_IN, time, work).await
+    }
+
+    /// Sign-ins and hashes in turns, the hashes first, and the CPU time that the core pod took for each sign-in.
+    pub async fn beside_hashes(&self, plan: &Plan) -> anyhow::Result<([Figure; 2], Duration)> {
+        let turn = plan.time / 2;
+        let (mut hashes, mut sign_ins) = (Vec::new(), Vec::new());
+        let (mut cpu, mut count) = (Duration::ZERO, 0.0);
+        for _ in 0..TURNS {
+            hashes.push(limits::hashes(turn).await?);
+            let (started, before) = (Instant::now(), self.platform.cpu_time("core-pod")?);
+            let figure = self.run("login", turn).await?;
+            count += figure.rate * started.elapsed().as_secs_f64();
+            cpu += self.platform.cpu_time("core-pod")? - before;
+            sign_ins.push(figure);
+        }
+        let figures = [Figure::of_turns(&hashes)?, Figure::of_turns(&sign_ins)?];
+        Ok((figures, cpu.div_f64(count.max(1.0))))
+    }
 }
 
 /// Whole checkouts: each by a new traveller with one flight; the time counted is that of `POST /cart/checkout`.
