@@ -248,3 +248,30 @@ fn connect(config: &KafkaConfig, service: &'static str) -> anyhow::Result<Arc<De
     let producer = Delivering::start(&config.producer(service), Observer { service })?;
     Ok(Arc::new(producer))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_made_for_the_first_record_only() {
+        let producer = Producer::new(&KafkaConfig::at("127.0.0.1:1"), "test-service").unwrap();
+        assert!(producer.lock().is_none());
+        let record = Record {
+            topic: "dreamscape.test",
+            key: Some(b"key"),
+            value: b"{}",
+            headers: &[("name", "text")],
+        };
+        let ack = producer.enqueue(record).unwrap();
+        assert!(producer.lock().is_some());
+        drop(ack);
+    }
+
+    #[test]
+    fn settings_that_the_client_does_not_take_are_refused_at_the_start() {
+        let mut config = KafkaConfig::at("127.0.0.1:1");
+        config.max_in_flight = 0;
+        assert!(Producer::new(&config, "test-service").is_err());
+    }
+}
