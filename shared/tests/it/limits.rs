@@ -146,6 +146,25 @@ async fn what_a_busy_subject_took_ahead_goes_back_in_every_back_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_bucket_has_filled_by_itself_is_not_given_back_once_more() {
+    let redis = Redis::memory();
+    let (idle, busy) = (limiter(&redis), limiter(&redis));
+    let rule = Rule::new("test.once", 600, Duration::from_secs(600));
+    for _ in 0..40 {
+        assert!(idle.check(&rule, "x").await.allowed);
+    }
+    assert!(busy.peek(&rule, "x").await.remaining < 560, "some are taken ahead");
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!(busy.peek(&rule, "x").await.remaining, 600);
+    let mut passed = 0;
+    while busy.check(&rule, "x").await.allowed {
+        passed += 1;
+    }
+    assert_eq!(passed, 600);
+    assert!(!idle.check(&rule, "x").await.allowed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bucket_fills_again_with_time() {
     let limiter = limiter(&Redis::memory());
     let rule = Rule::new("test.refill", 60, Duration::from_secs(60)).with_burst(2);

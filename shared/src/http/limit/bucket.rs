@@ -28,7 +28,7 @@ impl Step {
 }
 
 /// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step, how many requests
-/// to take at once where there are as many, how many that were taken before are given back first. Answers: how many were taken (or might pass), remaining, microseconds until
+/// to take at once where there are as many, microseconds that are given back first of what was taken before. Answers: how many were taken (or might pass), remaining, microseconds until
 /// full, microseconds until the next may pass.
 pub(super) static BUCKET: Script = Script::new(
     "rate_limit",
@@ -41,7 +41,7 @@ pub(super) static BUCKET: Script = Script::new(
     local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
     full = math.min(full, now + depth)
     local found = full
-    full = math.max(full - interval * unused, now)
+    full = math.max(full - unused, now)
     local fits = full + interval <= now + depth
     local before = full
     local taken = fits and 1 or 0
@@ -77,7 +77,7 @@ fn count_in_process(view: &mut View<'_>, keys: &[&str], args: &[&str]) -> Result
     let now = view.now_micros();
     let depth = interval.saturating_mul(capacity);
     let found = view.get_int(key)?.unwrap_or(now).clamp(now, now.saturating_add(depth));
-    let before = found.saturating_sub(interval.saturating_mul(unused)).max(now);
+    let before = found.saturating_sub(unused).max(now);
     let fits = before.saturating_add(interval) <= now.saturating_add(depth);
     let there = now.saturating_add(depth).saturating_sub(before) / interval;
     let taken = match step {

@@ -3,7 +3,8 @@
 //! A process takes a few requests of a bucket at once and hands them out itself. How many follows demand: one at first, twice
 //! as many each time half of a lease is used within its life, never more than a sixteenth of what remains, so that small limits
 //! and the end of large ones stay exact. One request asks for the next lease while the others use what is left of this one. What a
-//! lease has left when it runs out goes back to the bucket with the subject's next request; nothing is ever let through twice.
+//! lease has left when it runs out goes back to the bucket with the subject's next request, but for what the bucket has filled by itself
+//! meanwhile: nothing is ever let through twice.
 
 use std::{
     collections::hash_map::RandomState,
@@ -40,14 +41,17 @@ pub(super) struct Leases {
 struct Lease {
     left: u32,
     size: u32,
-    until: Instant,
+    /// When the bucket was asked for it.
+    taken: Instant,
+    /// When the oldest of what is left may have been taken: with this lease or with the one before.
+    oldest: Instant,
     asked: Option<Instant>,
     last: Decision,
 }
 
 impl Lease {
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.until
+        now >= self.taken + LIFE
     }
 
     /// The next lease is asked for when no more than this is left.
@@ -57,6 +61,11 @@ impl Lease {
 
     fn hand_out(&mut self) -> Decision {
         self.left -= 1;
+        self.decision()
+    }
+
+    /// The last decision, with what is left of the lease.
+    fn decision(&self) -> Decision {
         Decision {
             remaining: self.last.remaining.saturating_add(self.left),
             ..self.last
@@ -79,6 +88,8 @@ pub(super) struct Ask {
     pub(super) wanted: u32,
     /// How many that were taken before are given back first.
     pub(super) unused: u32,
+    /// For how long those have been held: what the bucket has filled by itself meanwhile is not given back once more.
+    pub(super) held: Duration,
     /// Whether this is the next lease, or one request beside it.
     leads: bool,
 }
@@ -88,6 +99,7 @@ impl Ask {
     pub(super) const ONE: Self = Self {
         wanted: 1,
         unused: 0,
+        held: Duration::ZERO,
         leads: false,
     };
 }
@@ -112,8 +124,11 @@ impl Leases {
         };
         let mut lease = lock(&lease);
         if lease.is_over(now) {
-            let unused = std::mem::take(&mut lease.left);
-            return Held::Ask(Ask { unused, ..Ask::ONE });
+            return Held::Ask(Ask {
+                unused: std::mem::take(&mut lease.left),
+                held: now - lease.oldest,
+                ..Ask::ONE
+            });
         }
         if lease.left > lease.early() {
             return Held::Passes(lease.hand_out());
@@ -124,8 +139,8 @@ impl Leases {
             let most = (lease.last.remaining / SHARE).clamp(1, LARGEST);
             return Held::Ask(Ask {
                 wanted: lease.size.saturating_mul(2).clamp(1, most),
-                unused: 0,
                 leads: true,
+                ..Ask::ONE
             });
         }
         if lease.left == 0 {
@@ -134,25 +149,28 @@ impl Leases {
         Held::Passes(lease.hand_out())
     }
 
-    /// Keeps what was taken beyond the request at hand.
-    pub(super) fn keep(&self, key: u64, ask: Ask, taken: u32, decision: Decision, now: Instant) {
+    /// Keeps what the bucket gave beyond the request at hand when it was asked at `asked`.
+    pub(super) fn keep(&self, key: u64, ask: Ask, taken: u32, decision: Decision, asked: Instant) {
         let fresh = || {
             Arc::new(Mutex::new(Lease {
                 left: 0,
                 size: 1,
-                until: now,
+                taken: asked,
+                oldest: asked,
                 asked: None,
                 last: decision,
             }))
         };
         let lease = self.held.get_with(key, fresh);
         let mut lease = lock(&lease);
-        if ask.leads || lease.is_over(now) {
+        // who took a single request beside the next lease changes nothing of either
+        if ask.leads || lease.is_over(asked) {
+            lease.oldest = if lease.left == 0 { asked } else { lease.taken };
+            lease.taken = asked;
             lease.size = taken.max(1);
             lease.asked = None;
         }
         lease.left = lease.left.saturating_add(taken.saturating_sub(1));
-        lease.until = now + LIFE;
         lease.last = decision;
     }
 
@@ -164,10 +182,7 @@ impl Leases {
             return None;
         }
         lease.left = lease.left.saturating_add(1);
-        Some(Decision {
-            remaining: lease.last.remaining.saturating_add(lease.left),
-            ..lease.last
-        })
+        Some(lease.decision())
     }
 
     /// What the bucket no longer gives may still be left of the lease.
@@ -206,8 +221,8 @@ mod tests {
     fn lease(leases: &Leases, size: u32, decision: Decision, now: Instant) {
         let ask = Ask {
             wanted: size,
-            unused: 0,
             leads: true,
+            ..Ask::ONE
         };
         leases.keep(7, ask, size, decision, now);
     }
@@ -241,10 +256,22 @@ mod tests {
             Held::Ask(Ask {
                 wanted: 1,
                 unused: 2,
+                held: LIFE,
                 ..
             })
         ));
-        assert!(matches!(leases.hand_out(7, later), Held::Ask(Ask::ONE)));
+        assert!(matches!(leases.hand_out(7, later), Held::Ask(Ask { unused: 0, .. })));
+    }
+
+    #[test]
+    fn what_is_left_is_as_old_as_the_lease_before() {
+        let (leases, start) = (Leases::new(), Instant::now());
+        let moment = Duration::from_millis(100);
+        lease(&leases, 4, decision(900), start);
+        lease(&leases, 8, decision(892), start + moment);
+        leases.keep(7, Ask::ONE, 1, decision(891), start + moment * 2);
+        let asked = leases.hand_out(7, start + LIFE * 2);
+        assert!(matches!(asked, Held::Ask(Ask { unused: 10, held, .. }) if held == LIFE * 2));
     }
 
     #[test]

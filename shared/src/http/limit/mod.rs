@@ -165,13 +165,12 @@ impl RateLimiter {
 
     /// Takes so many requests of the bucket: one for the request at hand, the others for those to come.
     async fn take(&self, rule: &Rule, subject: &str, lease: u64, ask: Ask) -> Decision {
-        let bucket = bucket_key(rule, subject);
+        let (bucket, asked) = (bucket_key(rule, subject), Instant::now());
         let (taken, decision) = self.step(rule, &bucket, Step::Take, ask).await;
-        let now = Instant::now();
         if !decision.allowed {
-            return self.leases.last_of(lease, now).unwrap_or(decision);
+            return self.leases.last_of(lease, Instant::now()).unwrap_or(decision);
         }
-        self.leases.keep(lease, ask, taken, decision, now);
+        self.leases.keep(lease, ask, taken, decision, asked);
         decision
     }
 
@@ -216,12 +215,14 @@ impl RateLimiter {
         let capacity = rule.burst.map_or(limit, |burst| scale(burst, self.config.multiplier));
         let window_micros = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
         let interval = (window_micros / u64::from(limit)).max(1);
+        let held = u64::try_from(ask.held.as_micros()).unwrap_or(u64::MAX);
+        let unused = interval.saturating_mul(ask.unused.into()).saturating_sub(held);
         let args = [
             interval.to_string(),
             capacity.to_string(),
             step.code().to_owned(),
             ask.wanted.to_string(),
-            ask.unused.to_string(),
+            unused.to_string(),
         ];
         let args = args.each_ref().map(String::as_str);
         let counted = match self.shared.eval(&BUCKET, &[key], &args).await {
