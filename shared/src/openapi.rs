@@ -14,32 +14,15 @@ thread_local! {
 
 /// The document that `write` makes of routers, with all that the handlers say of themselves.
 pub fn recorded(write: impl FnOnce() -> OpenApi) -> OpenApi {
-    let _recording = Recording::begin();
-    write()
+    let before = RECORDING.replace(true);
+    let document = write();
+    RECORDING.set(before);
+    document
 }
 
 /// Whether somebody reads the document of the router that is being put together on this thread.
 pub fn is_recording() -> bool {
     RECORDING.get()
-}
-
-/// Until dropped documents are written.
-struct Recording {
-    before: bool,
-}
-
-impl Recording {
-    fn begin() -> Self {
-        Self {
-            before: RECORDING.replace(true),
-        }
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        RECORDING.set(self.before);
-    }
 }
 
 /// `utoipa_axum::routes!`, but the handlers are described only where the document is [`recorded`]. All handlers of one call share a path.

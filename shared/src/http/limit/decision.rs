@@ -29,9 +29,6 @@ const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// About as many headers follow until a response is complete: room is made for all of them at once.
-const MORE_HEADERS: usize = 24;
-
 impl Decision {
     /// The four headers of the contract.
     pub fn headers(&self) -> [(HeaderName, HeaderValue); 4] {
@@ -67,10 +64,7 @@ impl Decision {
         if headers.contains_key(LIMIT) {
             return;
         }
-        headers.reserve(MORE_HEADERS);
-        for (name, value) in self.headers() {
-            headers.insert(name, value);
-        }
+        headers.extend(self.headers());
     }
 
     /// 429 with the headers if the request may not go on.
@@ -104,15 +98,17 @@ impl Told {
 
     /// What is said of a decision, in the legacy headers too if wanted; 429 if the request may not go on.
     pub fn of(decision: Decision, legacy: bool) -> Result<Self, ApiError> {
-        if !decision.allowed && legacy {
-            let headers = decision.legacy_headers().into_iter();
-            let refused = decision.into_result();
-            return refused
-                .map(|_| Self::NOTHING)
-                .map_err(|refusal| headers.fold(refusal, |error, (name, value)| error.with_header(name, value)));
+        match decision.into_result() {
+            Ok(decision) => Ok(Self {
+                decision: Some(decision),
+                legacy,
+            }),
+            Err(refusal) if legacy => Err(decision
+                .legacy_headers()
+                .into_iter()
+                .fold(refusal, |error, (name, value)| error.with_header(name, value))),
+            Err(refusal) => Err(refusal),
         }
-        let decision = Some(decision.into_result()?);
-        Ok(Self { decision, legacy })
     }
 
     /// Puts it on a response.
