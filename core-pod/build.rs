@@ -1,7 +1,8 @@
 //! Migrations are compiled in: a changed or new file must rebuild the crate.
 //!
 //! Links release builds for Linux with compact relocations: 2.4 MB of tables that the loader would read, and that would stay
-//! resident, become 50 KB. Only where the C library that is linked knows them (glibc 2.36); elsewhere nothing changes.
+//! resident, become 50 KB. Only where the C library that is linked knows them (glibc 2.36); elsewhere nothing
+//! changes. A program linked so does not start where glibc is older than that.
 
 use std::{env, process::Command};
 

@@ -203,11 +203,11 @@ impl Services {
     pub(crate) fn routes(&self, config: &Config, tasks: &Tasks) -> Routes {
         let here = |health: Health| health.in_process(BusinessPod::NAME, config.environment, tasks);
         let voyage_postgres = Check::postgres(&self.voyage.db, voyage::migrations());
-        let voyage_checks = self.checks(voyage_postgres, &self.voyage_events);
+        let voyage_checks = self.checks(voyage_postgres);
         let voyage_health = here(Health::new(Voyage::NAME, "1.0.0", voyage_checks));
-        let ai_checks = self.checks(Check::postgres(&self.ai.db, ai::migrations()), &self.ai_events);
+        let ai_checks = self.checks(Check::postgres(&self.ai.db, ai::migrations()));
         let ai_health = here(Health::new(Ai::NAME, "1.0.0", ai_checks).degraded_is_ok());
-        let payment_checks = payment::health::checks(&self.payment.payments, Some(self.payment_events.clone()));
+        let payment_checks = payment::health::checks(&self.payment.payments, Some(self.voyage_events.clone()));
         let payment_health = here(Health::new(Payment::NAME, "1.0.0", payment_checks).degraded_is_ok());
         let parts = vec![voyage_health.clone(), payment_health.clone(), ai_health.clone()];
         let pod_health = here(Health::of_pod(BusinessPod::NAME, "Business Pod", parts));
@@ -271,9 +271,10 @@ impl Services {
         }
     }
 
-    /// What a service depends on: its database, and beside it Redis and Kafka.
-    fn checks(&self, postgres: Check, producer: &Producer) -> Vec<Check> {
-        let producer = producer.clone();
+    /// What a service depends on: its database, and beside it Redis and Kafka. The brokers are the same for all services, so one
+    /// client asks them for all.
+    fn checks(&self, postgres: Check) -> Vec<Check> {
+        let producer = self.voyage_events.clone();
         let kafka = Check::new("Kafka", Kind::MessageQueue, false, move || {
             let producer = producer.clone();
             async move {

@@ -1,7 +1,7 @@
 //! The idempotent producer of one service.
 //!
-//! librdkafka's client (five threads and their buffers, a connection to each broker) is made for the first record: replicas whose
-//! relay stands by have none.
+//! librdkafka's client (five threads and their buffers, a connection to each broker) is made for the first record, or for the first
+//! question whether a broker answers: replicas whose relay stands by have none.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -184,7 +184,7 @@ impl Producer {
         self.shared.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client, made now if this is the first record.
+    /// The client, made now if nobody has needed it before.
     fn client(&self) -> Result<Client, SendError> {
         let mut client = self.lock();
         if let Some(client) = &*client {
