@@ -13,6 +13,7 @@ use devkit::{
     s3::S3Server,
     stripe::{self, StripeDouble},
 };
+use shared::telemetry::process::Usage;
 use tokio::process::{Child, Command};
 
 use super::{Plan, limits::free_port, report::Report};
@@ -214,24 +215,16 @@ impl Platform {
 
     /// What a pod holds now, in MB.
     pub fn resident_mb(&self, name: &str) -> anyhow::Result<f64> {
-        let pod = self.pods.iter().find(|pod| pod.name == name).context("no such pod")?;
-        Ok(resident_kb(&pod.child)? / 1_024.0)
+        Ok(resident_kb(&self.pod(name)?.child)? / 1_024.0)
     }
 
-    /// The CPU time that a pod has used so far.
-    pub fn cpu_time(&self, name: &str) -> anyhow::Result<Duration> {
-        let pod = self.pods.iter().find(|pod| pod.name == name).context("no such pod")?;
-        let pid = pod.child.id().context("the pod has ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // behind the name, which may hold blanks: utime and stime are the fields 14 and 15, in hundredths of a second
-        let (_, fields) = stat.rsplit_once(')').context("no stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
-        Ok(Duration::from_millis(ticks * 10))
+    /// The CPU time that a pod has used so far, seconds.
+    pub fn cpu_seconds(&self, name: &str) -> anyhow::Result<f64> {
+        Ok(usage(&self.pod(name)?.child)?.cpu_seconds)
+    }
+
+    fn pod(&self, name: &str) -> anyhow::Result<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name).context("no such pod")
     }
 
     /// Ends the pods, then the servers.
@@ -295,18 +288,13 @@ async fn start_pod(plan: &Plan, name: &'static str, port: u16, settings: &[(&str
     })
 }
 
-/// `VmRSS` of a process.
+fn usage(child: &Child) -> anyhow::Result<Usage> {
+    Ok(Usage::of(child.id().context("the pod has ended")?))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn resident_kb(child: &Child) -> anyhow::Result<f64> {
-    let pid = child.id().context("the pod has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .context("no VmRSS")?;
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|number| number.parse().ok())
-        .context("VmRSS is no number")
+    Ok(usage(child)?.resident as f64 / 1_024.0)
 }
 
 /// PostgreSQL runs as another user when we are root, and must be able to pass the folder.

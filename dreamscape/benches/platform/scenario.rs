@@ -249,17 +249,17 @@ impl<'p> SignIns<'p> {
     pub async fn beside_hashes(&self, plan: &Plan) -> anyhow::Result<([Figure; 2], Duration)> {
         let turn = plan.time / 2;
         let (mut hashes, mut sign_ins) = (Vec::new(), Vec::new());
-        let (mut cpu, mut count) = (Duration::ZERO, 0.0);
+        let (mut cpu, mut count) = (0.0, 0.0);
         for _ in 0..TURNS {
             hashes.push(limits::hashes(turn).await?);
-            let (started, before) = (Instant::now(), self.platform.cpu_time("core-pod")?);
+            let (started, before) = (Instant::now(), self.platform.cpu_seconds("core-pod")?);
             let figure = self.run("login", turn).await?;
             count += figure.rate * started.elapsed().as_secs_f64();
-            cpu += self.platform.cpu_time("core-pod")? - before;
+            cpu += self.platform.cpu_seconds("core-pod")? - before;
             sign_ins.push(figure);
         }
         let figures = [Figure::of_turns(&hashes)?, Figure::of_turns(&sign_ins)?];
-        Ok((figures, cpu.div_f64(count.max(1.0))))
+        Ok((figures, Duration::from_secs_f64(cpu / count.max(1.0))))
     }
 }
 

@@ -1,8 +1,9 @@
-//! What the operating system says about this process, read from `/proc/self`.
+//! What the operating system says about this process, or about another one, read from `/proc`.
 //!
 //! contract: operations §6.10 (`process_*`), core §6.1 (`metadata`)
 
 use std::{
+    fmt::Display,
     fs,
     sync::{LazyLock, Mutex, PoisonError},
     time::Instant,
@@ -33,17 +34,25 @@ pub struct Usage {
 impl Usage {
     /// Reads it now. What cannot be read is 0.
     pub fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut usage = Self::of("self");
+        // the directory that was being read was open, too
+        usage.open_files = usage.open_files.saturating_sub(1);
+        usage
+    }
+
+    /// The same of another process, by its number.
+    pub fn of(process: impl Display) -> Self {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default();
+        let status = read("status");
         let kilobytes = |name| number_after(&status, name) * 1024;
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let open_files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let limits = read("limits");
+        let open_files = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
         Self {
-            cpu_seconds: cpu_seconds(&fs::read_to_string("/proc/self/stat").unwrap_or_default()),
+            cpu_seconds: cpu_seconds(&read("stat")),
             resident: kilobytes("VmRSS:"),
             mapped: kilobytes("VmSize:"),
             threads: number_after(&status, "Threads:"),
-            // the directory that is being read is open, too
-            open_files: u64::try_from(open_files.saturating_sub(1)).unwrap_or_default(),
+            open_files: u64::try_from(open_files).unwrap_or_default(),
             max_files: number_after(&limits, "Max open files"),
         }
     }
