@@ -8,6 +8,7 @@
 //! | [`brokers`] | real Kafka brokers, from jars |
 //! | [`embedded`] | all of them for one checkout, in one background process |
 //! | [`kafka`] | librdkafka's mock cluster of three brokers |
+//! | [`log`] | nothing: it lets a test read its own log |
 //! | [`postgres`] | the PostgreSQL binaries of this machine |
 //! | [`proxy`] | a TCP proxy that can be cut, stalled and slowed |
 //! | [`redis`] | real Redis servers, single and cluster |
@@ -18,6 +19,7 @@ pub mod brokers;
 pub mod chance;
 pub mod embedded;
 pub mod kafka;
+pub mod log;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;

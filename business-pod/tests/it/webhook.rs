@@ -401,7 +401,7 @@ async fn secrets_never_reach_the_log_and_what_happens_is_counted(pool: PgPool) {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = devkit::log::scoped(subscriber);
     let metrics = shared::telemetry::Metrics::current();
     let app = TestApp::start(pool).await;
     let ada = app.traveller();

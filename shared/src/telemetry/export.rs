@@ -132,20 +132,19 @@ mod tests {
         let provider = SdkTracerProvider::builder().build();
         let tracer = provider.tracer("core-pod");
         let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            let given = TraceContext {
-                parent: 7,
-                ..TraceContext::root()
-            };
-            let (span, context) = request_span("auth-service", "GET", "/api/v1/users/{id}", given);
-            assert_eq!((context.trace, context.parent), (given.trace, 7));
-            assert_ne!(context.span, given.span);
-            let child = span.in_scope(|| tracing::info_span!("auth.session.find"));
-            let inner = context_of(&child).unwrap();
-            assert_eq!(inner.trace, given.trace);
-            assert_ne!(inner.span, context.span);
-            let (_, root) = request_span("auth-service", "GET", "/", TraceContext::root());
-            assert_ne!(root.trace, given.trace);
-        });
+        let _scope = devkit::log::scoped(tracing_subscriber::registry().with(layer));
+        let given = TraceContext {
+            parent: 7,
+            ..TraceContext::root()
+        };
+        let (span, context) = request_span("auth-service", "GET", "/api/v1/users/{id}", given);
+        assert_eq!((context.trace, context.parent), (given.trace, 7));
+        assert_ne!(context.span, given.span);
+        let child = span.in_scope(|| tracing::info_span!("auth.session.find"));
+        let inner = context_of(&child).unwrap();
+        assert_eq!(inner.trace, given.trace);
+        assert_ne!(inner.span, context.span);
+        let (_, root) = request_span("auth-service", "GET", "/", TraceContext::root());
+        assert_ne!(root.trace, given.trace);
     }
 }

@@ -341,7 +341,9 @@ mod tests {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let _not_written = OUT.writing.lock().unwrap();
         let subscriber = tracing_subscriber::registry().with(Lines::new("core-pod", "test", format));
-        tracing::subscriber::with_default(subscriber, work);
+        let scope = devkit::log::scoped(subscriber);
+        work();
+        drop(scope);
         let mut waiting = OUT.waiting.lock().unwrap();
         let text = String::from_utf8(std::mem::take(&mut waiting.bytes)).unwrap();
         text.lines()
