@@ -19,7 +19,7 @@ step "licences, bans and sources of the dependencies"
 scripts/ci/deny.sh
 
 step "lints"
-scripts/cargo.sh clippy --workspace --all-targets --quiet
+scripts/cargo.sh clippy --workspace --all-targets --quiet -- --deny warnings
 
 step "a production build has no embedded back end"
 scripts/ci/production-features.sh

@@ -21,7 +21,7 @@ pub fn reference() -> String {
         (BusinessPod::NAME, pod::reference::<BusinessPod>()),
         (ExperiencePod::NAME, pod::reference::<ExperiencePod>()),
     ] {
-        text.push_str(&format!("\n## {name}\n\n{}\n", table.trim()));
+        text.extend(["\n## ", name, "\n\n", table.trim(), "\n"]);
     }
     text
 }

@@ -68,7 +68,7 @@ async fn prepare<P: Pod>(
     problems: &mut Vec<String>,
 ) -> anyhow::Result<Option<Prepared<P>>> {
     let mut reader = Reader::from_env();
-    if let Some(start) = embed().filter(|_| !reader.production()) {
+    if let Some(start) = EMBED.filter(|_| !reader.production()) {
         kept.push(
             start(&mut reader, P::NAME)
                 .await
@@ -99,14 +99,10 @@ async fn prepare<P: Pod>(
 }
 
 #[cfg(feature = "embedded")]
-fn embed() -> Option<EmbedFn> {
-    Some(pod::embedded::start)
-}
+const EMBED: Option<EmbedFn> = Some(pod::embedded::start);
 
 #[cfg(not(feature = "embedded"))]
-fn embed() -> Option<EmbedFn> {
-    None
-}
+const EMBED: Option<EmbedFn> = None;
 
 async fn serve() -> anyhow::Result<u8> {
     let mut reader = Reader::from_env();
@@ -121,7 +117,9 @@ async fn serve() -> anyhow::Result<u8> {
     let experience = prepare::<ExperiencePod>(&process, &mut kept, &mut problems).await?;
     let (Some(core), Some(business), Some(experience)) = (core, business, experience) else {
         eprintln!("the configuration has {} problem(s):", problems.len());
-        problems.iter().for_each(|problem| eprintln!("  - {problem}"));
+        for problem in problems {
+            eprintln!("  - {problem}");
+        }
         return Ok(BAD_CONFIGURATION);
     };
 
@@ -152,11 +150,11 @@ async fn serve() -> anyhow::Result<u8> {
     let outcomes = futures_util::future::join_all(pods).await;
     drop(kept);
     tokio::task::spawn_blocking(|| drop(guard)).await.ok();
-    let mut code = 0;
+    let mut worst = 0;
     for outcome in outcomes {
-        code = code.max(outcome?);
+        worst = worst.max(outcome?);
     }
-    Ok(code)
+    Ok(worst)
 }
 
 /// Migrates and serves one pod. If it ends unasked, the others drain as well.

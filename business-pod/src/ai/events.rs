@@ -53,8 +53,10 @@ struct Criteria {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Booking {
-    booking_id: Option<String>,
-    booking_reference: Option<String>,
+    #[serde(rename = "bookingId")]
+    id: Option<String>,
+    #[serde(rename = "bookingReference")]
+    reference: Option<String>,
     destinations: Vec<String>,
     items: Vec<Item>,
     confirmed_at: Option<DateTime<Utc>>,
@@ -184,7 +186,7 @@ impl Counter {
 
 /// The digest by which a booking is known here.
 fn digest(booking: &Booking) -> Result<Vec<u8>, Failure> {
-    let reference = booking.booking_reference.as_deref().or(booking.booking_id.as_deref());
+    let reference = booking.reference.as_deref().or(booking.id.as_deref());
     let reference = reference.ok_or_else(|| Failure::permanent("the event names no booking"))?;
     Ok(Sha256::digest(reference.as_bytes()).to_vec())
 }

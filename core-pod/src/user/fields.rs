@@ -220,13 +220,11 @@ impl<'a, 'p> Fields<'a, 'p> {
 
     /// True or false, nothing else.
     pub fn flag(&self, name: &str) -> Option<bool> {
-        match self.value(name)? {
-            Value::Bool(flag) => Some(*flag),
-            _ => {
-                self.refuse(name, "must be a boolean");
-                None
-            }
+        let flag = self.value(name)?.as_bool();
+        if flag.is_none() {
+            self.refuse(name, "must be a boolean");
         }
+        flag
     }
 
     /// A list of texts.

@@ -57,7 +57,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Some(address) => address,
         None => stripe_of_this_checkout(&options.data).unwrap_or_else(|| "https://api.stripe.com".to_owned()),
     };
-    let mut traveller = Traveller::new(addresses, stripe, Duration::from_secs(options.patience), !options.json)?;
+    let mut traveller = Traveller::new(addresses, &stripe, Duration::from_secs(options.patience), !options.json)?;
     let outcome = journey::walk(&mut traveller).await;
     if options.json {
         println!("{}", serde_json::to_string_pretty(traveller.steps())?);

@@ -92,7 +92,7 @@ pub struct Traveller {
 
 impl Traveller {
     /// A traveller who has not signed in.
-    pub fn new(addresses: Addresses, stripe: String, patience: Duration, prints: bool) -> anyhow::Result<Self> {
+    pub fn new(addresses: Addresses, stripe: &str, patience: Duration, prints: bool) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(3))
             .timeout(Duration::from_secs(30))

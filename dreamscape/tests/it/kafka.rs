@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use crate::process::{Site, eventually, ready};
 
 /// The folder with the jars of Kafka, which the test script fetches where Java and Maven are.
-#[expect(clippy::disallowed_methods, reason = "what the test script found out")]
 fn jars() -> Option<PathBuf> {
     std::env::var_os("KAFKA_JARS")
         .filter(|folder| !folder.is_empty())

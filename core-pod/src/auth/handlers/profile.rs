@@ -170,7 +170,7 @@ pub async fn change_profile(
     let changes = body.parse(state.sources.now())?;
     let accounts = Accounts::new(state);
     accounts.require_recent_for(&caller, &changes).await?;
-    let changed = accounts
+    let outcome = accounts
         .change_as(caller.user, &changes, events::AUTH_SERVICE)
         .await
         .map_err(|error| match error {
@@ -182,7 +182,7 @@ pub async fn change_profile(
     Ok(Json(Answer::new(
         "Profile updated successfully",
         OwnUserData {
-            user: changed.after.into(),
+            user: outcome.after.into(),
         },
     )))
 }

@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    fn traveller(answers: Value) -> Traveller {
+    fn traveller(answers: &Value) -> Traveller {
         Traveller {
             user: UserId(Uuid::from_u128(1)),
             answers: answers.as_object().unwrap().clone(),
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn enumerations_are_lower_cased_and_gaps_are_empty() {
-        let shown = traveller(json!({
+        let shown = traveller(&json!({
             "travelTypes": ["BEACH", "URBAN"], "travelStyle": "MIXED", "accommodationLevel": "LUXURY", "comfortLevel": "BASIC",
             "preferredDestinations": { "countries": ["FR"], "bucketList": ["x"] },
             "globalBudgetRange": { "min": 1, "max": 2, "currency": "EUR" },
@@ -254,18 +254,18 @@ mod tests {
 
     #[test]
     fn quality_follows_what_is_filled_and_whether_it_is_completed() {
-        let mut somebody = traveller(json!({ "travelTypes": [], "comfortLevel": "BASIC" }));
+        let mut somebody = traveller(&json!({ "travelTypes": [], "comfortLevel": "BASIC" }));
         assert_eq!((somebody.completeness(), somebody.confidence()), (13, 3));
         somebody.is_completed = true;
         assert_eq!(somebody.confidence(), 33);
-        let nobody = traveller(json!({}));
+        let nobody = traveller(&json!({}));
         assert_eq!((nobody.completeness(), nobody.confidence()), (0, 0));
     }
 
     #[test]
     fn consent_decides_what_a_service_sees_and_not_what_the_owner_sees() {
         let answers = json!({ "healthConsiderations": ["asthma"], "dietaryRequirements": ["vegan"], "accessibilityNeeds": ["lift"] });
-        let mut ada = traveller(answers);
+        let mut ada = traveller(&answers);
         let health = |ada: &Traveller, reader| ada.shown_to(reader)["preferences"]["constraints"]["health"].clone();
         assert_eq!(health(&ada, Reader::Service), json!([]));
         assert_eq!(health(&ada, Reader::Owner), json!(["asthma"]));
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn loyalty_programs_have_one_shape() {
         let ada = traveller(
-            json!({ "loyaltyPrograms": ["Flying Blue", { "name": "Miles", "level": "gold", "priority": 1 }, 7] }),
+            &json!({ "loyaltyPrograms": ["Flying Blue", { "name": "Miles", "level": "gold", "priority": 1 }, 7] }),
         );
         assert_eq!(
             ada.shown_to(Reader::Service)["preferences"]["loyalty"]["programs"],

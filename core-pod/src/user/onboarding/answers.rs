@@ -359,7 +359,7 @@ mod tests {
 
     use super::*;
 
-    fn read(step: &str, data: Value) -> Result<Answers, Vec<Problem>> {
+    fn read(step: &str, data: &Value) -> Result<Answers, Vec<Problem>> {
         Answers::read(step, data.as_object().unwrap())
     }
 
@@ -394,7 +394,7 @@ mod tests {
     fn a_budget_can_be_wrong_in_four_ways() {
         let all = json!({ "globalBudgetRange": { "min": -1, "max": "x", "currency": 5 } });
         assert_eq!(
-            fields_of(read("budget", all)),
+            fields_of(read("budget", &all)),
             [
                 "globalBudgetRange.min",
                 "globalBudgetRange.max",
@@ -402,12 +402,12 @@ mod tests {
             ]
         );
         let upside_down = json!({ "globalBudgetRange": { "min": 5, "max": 5, "currency": "EUR" } });
-        assert_eq!(fields_of(read("budget", upside_down)), ["globalBudgetRange.max"]);
+        assert_eq!(fields_of(read("budget", &upside_down)), ["globalBudgetRange.max"]);
         let good = json!({ "globalBudgetRange": { "min": 0, "max": 0.5, "currency": "EUR" }, "budgetFlexibility": "SOMEWHAT_FLEXIBLE" });
-        let answers = read("budget", good).unwrap();
+        let answers = read("budget", &good).unwrap();
         assert_eq!(answers.columns["budget_flexibility"], "FLEXIBLE");
         for odd in [json!(5), json!("x"), json!([])] {
-            assert!(read("budget", json!({ "globalBudgetRange": odd })).is_err());
+            assert!(read("budget", &json!({ "globalBudgetRange": odd })).is_err());
         }
     }
 
@@ -441,32 +441,32 @@ mod tests {
             ),
             (json!({ "preferredDestinations": [] }), "preferredDestinations"),
         ] {
-            assert_eq!(fields_of(read("any-step", data.clone())), [field], "{data}");
+            assert_eq!(fields_of(read("any-step", &data)), [field], "{data}");
         }
     }
 
     #[test]
     fn other_keys_of_destinations_pass() {
         let places = json!({ "destinations": ["Paris, France"], "bucketList": [], "destinationTypes": ["urban"], "regions": null });
-        let answers = read("destinations", json!({ "preferredDestinations": places })).unwrap();
+        let answers = read("destinations", &json!({ "preferredDestinations": places })).unwrap();
         assert_eq!(answers.columns["preferred_destinations"], places);
     }
 
     #[test]
     fn children_have_ages_in_the_step_that_asks_for_them() {
         assert_eq!(
-            fields_of(read("group_travel", json!({ "travelWithChildren": true }))),
+            fields_of(read("group_travel", &json!({ "travelWithChildren": true }))),
             ["childrenAges"]
         );
         assert!(
             read(
                 "group_travel",
-                json!({ "travelWithChildren": true, "childrenAges": [4, 9] })
+                &json!({ "travelWithChildren": true, "childrenAges": [4, 9] })
             )
             .is_ok()
         );
-        assert!(read("group_travel", json!({ "travelWithChildren": false })).is_ok());
-        assert!(read("comfort_service", json!({ "travelWithChildren": true })).is_ok());
+        assert!(read("group_travel", &json!({ "travelWithChildren": false })).is_ok());
+        assert!(read("comfort_service", &json!({ "travelWithChildren": true })).is_ok());
     }
 
     #[test]
@@ -475,7 +475,7 @@ mod tests {
             "dietaryRestrictions": ["vegan"], "seasonalPreferences": ["summer"], "travelExperienceLevel": "expert",
             "typicalTripDuration": { "min": 3 }, "groupSizePreference": 2, "groupSize": 4,
         });
-        let answers = read("special_needs", data).unwrap();
+        let answers = read("special_needs", &data).unwrap();
         assert_eq!(answers.columns["dietary_requirements"], json!(["vegan"]));
         assert_eq!(answers.columns["preferred_seasons"], json!(["summer"]));
         assert_eq!(answers.columns["experience_level"], "expert");
@@ -487,7 +487,7 @@ mod tests {
     fn null_takes_an_answer_back() {
         let answers = read(
             "x",
-            json!({ "travelTypes": null, "travelStyle": null, "travelWithChildren": null }),
+            &json!({ "travelTypes": null, "travelStyle": null, "travelWithChildren": null }),
         )
         .unwrap();
         assert_eq!(answers.columns["travel_types"], json!([]));

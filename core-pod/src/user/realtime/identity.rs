@@ -143,20 +143,20 @@ mod tests {
 
     use super::*;
 
-    fn offered(token: Value) -> Offered {
+    fn offered(token: &Value) -> Offered {
         serde_json::from_value(json!({ "token": token, "other": [1] })).unwrap()
     }
 
     #[test]
     fn what_a_header_would_count_as_absent_is_absent() {
         for absent in [json!(null), json!(""), json!("  "), json!("null"), json!("undefined")] {
-            assert_eq!(offered(absent).token(), Ok(None));
+            assert_eq!(offered(&absent).token(), Ok(None));
         }
-        assert_eq!(offered(json!(" a.b.c ")).token(), Ok(Some("a.b.c")));
+        assert_eq!(offered(&json!(" a.b.c ")).token(), Ok(Some("a.b.c")));
         for odd in [json!(7), json!({}), json!(["a"]), json!(true)] {
-            assert_eq!(offered(odd).token(), Err(Refusal::InvalidToken));
+            assert_eq!(offered(&odd).token(), Err(Refusal::InvalidToken));
         }
-        assert!(!format!("{:?}", offered(json!("secret"))).contains("secret"));
+        assert!(!format!("{:?}", offered(&json!("secret"))).contains("secret"));
     }
 
     #[test]
