@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ use super::{
 
 const PASSWORD: &str = "Dream-scape-1!";
 /// Enough that nobody signs in more often than sessions are kept of an account.
-const TRAVELLERS: usize = 128;
+const TRAVELLERS: usize = 512;
 const SEARCH: &str =
     "/api/v1/flights/search?originLocationCode=PAR&destinationLocationCode=TYO&adults=1&departureDate=";
 
@@ -205,17 +206,19 @@ impl<'p> SignIns<'p> {
     /// Makes the accounts.
     pub async fn prepare(platform: &'p Platform) -> anyhow::Result<Self> {
         let http = reqwest::Client::new();
-        let mut emails = Vec::new();
-        for _ in 0..TRAVELLERS {
+        let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));
+        let register = async || {
             let email = format!("signin.{}@example.com", shared::Sources::system().uuid_v4());
             let body = json!({ "email": email, "password": PASSWORD, "firstName": "Bench" });
-            let url = format!("{}/api/v1/auth/register", platform.base(Service::Auth));
-            ensure!(
-                http.post(url).json(&body).send().await?.status() == StatusCode::CREATED,
-                "register refused"
-            );
-            emails.push(email);
-        }
+            let answer = http.post(&url).json(&body).send().await?;
+            ensure!(answer.status() == StatusCode::CREATED, "register refused");
+            Ok(email)
+        };
+        let emails: Vec<_> = futures_util::stream::iter(0..TRAVELLERS)
+            .map(|_| register())
+            .buffer_unordered(SIGNING_IN)
+            .try_collect()
+            .await?;
         Ok(Self {
             platform,
             http,

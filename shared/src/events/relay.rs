@@ -38,7 +38,8 @@ use crate::{
 pub struct RelayOptions {
     /// At most this many records wait for the brokers.
     pub window: usize,
-    /// Wake-ups that follow a reading of the outbox this closely wait for one another: one reading then serves them all.
+    /// Wake-ups and answers that follow a reading of the outbox this closely wait for one another: the next reading then
+    /// serves them all.
     pub gather: Duration,
     /// How often the outbox is read without having been woken, and how often a stand-by asks for the lock.
     pub poll: Duration,
@@ -144,9 +145,10 @@ impl<S: Service> Relay<S> {
     pub async fn run_once(&self) -> anyhow::Result<bool> {
         let mut window = Window::new(self);
         let sent = window.fill().await?;
-        while !window.is_empty() {
-            window.settle().await?;
+        while let Some(answer) = window.sent.next().await {
+            window.take(answer).await?;
         }
+        window.mark().await?;
         Ok(sent > 0)
     }
 
@@ -216,7 +218,7 @@ impl<S: Service> Relay<S> {
                 due = None;
                 full = !window.has_room();
             }
-            // only waiting may be cut off here: an answer that was taken must be marked
+            // only waiting may be cut off here: an answer that was taken must be heeded
             let event = tokio::select! {
                 Some(answer) = window.sent.next(), if !window.is_empty() => Event::Answer(answer),
                 woken = session.woken() => {
@@ -234,11 +236,13 @@ impl<S: Service> Relay<S> {
             };
             match event {
                 Event::Answer(answer) => {
-                    window.mark(answer).await?;
+                    window.take(answer).await?;
                     // there is room for what did not fit; and before the end the last look says that all is sent
-                    if full || served_at.is_some() {
-                        due = Some(Instant::now());
-                    }
+                    due = if full || served_at.is_some() {
+                        Some(Instant::now())
+                    } else {
+                        due.or(Some(read_at + self.options.gather))
+                    };
                 }
                 Event::Tick => {
                     due = Some(Instant::now());
@@ -293,6 +297,8 @@ struct Window<'a, S> {
     relay: &'a Relay<S>,
     sent: FuturesUnordered<Sent>,
     positions: HashSet<i64>,
+    /// Those that the brokers have, to be marked with the next reading.
+    published: Vec<i64>,
     /// Topics that did not take a record, and when to try them again; the others go on.
     blocked: HashMap<String, (Instant, Duration)>,
 }
@@ -303,22 +309,25 @@ impl<'a, S: Service> Window<'a, S> {
             relay,
             sent: FuturesUnordered::new(),
             positions: HashSet::new(),
+            published: Vec::new(),
             blocked: HashMap::new(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.sent.is_empty()
+        self.sent.is_empty() && self.published.is_empty()
     }
 
     fn has_room(&self) -> bool {
         self.sent.len() < self.relay.options.window
     }
 
-    /// Reads the oldest rows that are not on their way yet and queues them. Returns how many.
+    /// Marks what the brokers have, reads the oldest rows that are not on their way yet and queues them, all with one
+    /// statement. Returns how many were queued.
     async fn fill(&mut self) -> anyhow::Result<usize> {
         let room = self.relay.options.window.saturating_sub(self.sent.len());
         if room == 0 {
+            self.mark().await?;
             return Ok(0);
         }
         let now = Instant::now();
@@ -329,7 +338,10 @@ impl<'a, S: Service> Window<'a, S> {
             .map(|(topic, _)| topic.as_str())
             .collect();
         let on_the_way: Vec<i64> = self.positions.iter().copied().collect();
-        let rows = store::pending::<S>(self.relay.db.pool(), &on_the_way, &blocked, room).await?;
+        let pool = self.relay.db.pool();
+        // if this fails the relay ends with its window, and the rows are sent again
+        let rows = store::advance::<S>(pool, &self.published, &on_the_way, &blocked, room).await?;
+        self.forget_published();
         let count = rows.len();
         for row in rows {
             self.positions.insert(row.position);
@@ -370,24 +382,15 @@ impl<'a, S: Service> Window<'a, S> {
         })
     }
 
-    /// Waits for an answer and marks all rows whose answers have come.
-    async fn settle(&mut self) -> anyhow::Result<()> {
-        match self.sent.next().await {
-            Some(answer) => self.mark(answer).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Marks the row of this answer and of all others that have come. Must not be cut off.
-    async fn mark(&mut self, first: Answer) -> anyhow::Result<()> {
-        let mut published = Vec::new();
+    /// Heeds this answer and all others that have come. Must not be cut off.
+    async fn take(&mut self, first: Answer) -> anyhow::Result<()> {
         let mut next = Some(first);
         while let Some((row, outcome)) = next {
             match outcome {
                 Ok(()) => {
                     self.blocked.remove(&row.topic);
                     metrics::counter!("kafka_producer_messages_sent_total", "topic" => row.topic).increment(1);
-                    published.push(row.position);
+                    self.published.push(row.position);
                 }
                 Err(SendError::Refused(reason)) => {
                     tracing::error!(service = S::NAME, topic = row.topic, event_id = %row.event_id, reason, "event refused by kafka");
@@ -402,12 +405,20 @@ impl<'a, S: Service> Window<'a, S> {
             }
             next = self.sent.next().now_or_never().flatten();
         }
-        // if this fails the relay ends with its window, and the rows are sent again
-        store::mark_published::<S>(self.relay.db.pool(), &published).await?;
-        for position in published {
+        Ok(())
+    }
+
+    /// Marks what the brokers have, without reading on.
+    async fn mark(&mut self) -> sqlx::Result<()> {
+        store::mark_published::<S>(self.relay.db.pool(), &self.published).await?;
+        self.forget_published();
+        Ok(())
+    }
+
+    fn forget_published(&mut self) {
+        for position in self.published.drain(..) {
             self.positions.remove(&position);
         }
-        Ok(())
     }
 
     /// Leaves a topic alone for a while, longer each time.

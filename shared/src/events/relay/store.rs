@@ -20,28 +20,46 @@ pub struct Row {
     pub traceparent: Option<String>,
 }
 
-/// The oldest pending rows, without those on their way and those of blocked topics.
-pub async fn pending<S: Service>(
+/// Notes that the brokers have the rows `published`, and gives the oldest pending ones without those `sent` (the published
+/// among them) and those of blocked topics.
+pub async fn advance<S: Service>(
     pool: &PgPool,
-    on_the_way: &[i64],
+    published: &[i64],
+    sent: &[i64],
     blocked: &[&str],
     limit: usize,
 ) -> sqlx::Result<Vec<Row>> {
+    let schema = S::SCHEMA;
+    let marked = if published.is_empty() {
+        String::new()
+    } else {
+        format!("with marked as ({})", mark::<S>("$4"))
+    };
     let sql = format!(
-        "select position, event_id, topic, key, envelope::text as envelope, traceparent
-         from {}.outbox
+        "{marked}
+         select position, event_id, topic, key, envelope::text as envelope, traceparent
+         from {schema}.outbox
          where published_at is null and refused_at is null
            and position <> all ($1) and topic <> all ($2)
          order by position
-         limit $3",
-        S::SCHEMA
+         limit $3"
     );
-    sqlx::query_as(AssertSqlSafe(sql))
-        .bind(on_the_way)
+    let mut query = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(sent)
         .bind(blocked)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(pool)
-        .await
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    if !published.is_empty() {
+        query = query.bind(published);
+    }
+    query.fetch_all(pool).await
+}
+
+/// The statement that marks the rows at these positions.
+fn mark<S: Service>(positions: &str) -> String {
+    let schema = S::SCHEMA;
+    format!(
+        "update {schema}.outbox set published_at = now() where position = any ({positions}) and published_at is null"
+    )
 }
 
 /// Notes that the brokers have these rows.
@@ -49,11 +67,7 @@ pub async fn mark_published<S: Service>(pool: &PgPool, positions: &[i64]) -> sql
     if positions.is_empty() {
         return Ok(());
     }
-    let sql = format!(
-        "update {}.outbox set published_at = now() where position = any ($1) and published_at is null",
-        S::SCHEMA
-    );
-    sqlx::query(AssertSqlSafe(sql))
+    sqlx::query(AssertSqlSafe(mark::<S>("$1")))
         .bind(positions)
         .execute(pool)
         .await

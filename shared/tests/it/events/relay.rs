@@ -172,14 +172,14 @@ async fn a_relay_killed_between_the_brokers_answer_and_the_mark_sends_again_and_
     eyes.see(20).await;
     eventually("the mark waits", async || {
         let waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock'
-                     and query like 'update shop.outbox%' and datname = current_database())";
+                     and query like 'with marked as (update shop.outbox%' and datname = current_database())";
         sqlx::query_scalar(waits).fetch_one(&pool).await.unwrap()
     })
     .await;
     first.kill().await;
     // the server side of a killed process is ended by the server; here the statement has to be ended for it
     let end = "select pg_cancel_backend(pid) from pg_stat_activity
-               where query like 'update shop.outbox%' and datname = current_database()";
+               where query like 'with marked as (update shop.outbox%' and datname = current_database()";
     sqlx::query(end).execute(&pool).await.unwrap();
     keeper.rollback().await.unwrap();
     assert_eq!(world.pending().await, 20);
