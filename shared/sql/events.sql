@@ -25,10 +25,14 @@ create index outbox_published on service_schema.outbox (published_at) where publ
 -- Rows are updated once and deleted a day later: keep dead rows few and pages reusable.
 alter table service_schema.outbox set (autovacuum_vacuum_scale_factor = 0.02, fillfactor = 80);
 
--- Wakes the relay at commit. Once per statement; PostgreSQL folds repetitions within a transaction.
+-- Wakes the relay at commit. Once per statement; PostgreSQL folds repetitions within a transaction. A relay that is awake
+-- reads on by itself and holds this lock: notifications of all databases of a server commit one after the other, and each
+-- wakes every relay of this one.
 create function service_schema.wake_relay() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('outbox_' || tg_table_schema, '');
+    if pg_try_advisory_xact_lock_shared(hashtextextended(tg_table_schema || '.outbox', 2)) then
+        perform pg_notify('outbox_' || tg_table_schema, '');
+    end if;
     return null;
 end
 $$;

@@ -1,8 +1,9 @@
 //! The relay: publishes a service's outbox to Kafka, in order per key (events §6).
 //!
 //! Each replica runs one; the one that holds the service's lock works, the others stand by and take over when its
-//! connection ends. It is woken by `notify` at commit, and polls in case a wake-up was lost. A row is marked published
-//! only after the brokers have acknowledged it: a crash in between sends it again, and the consumers' inbox drops it.
+//! connection ends. It is woken by `notify` at commit, and polls in case a wake-up was lost; while it is busy it reads on by
+//! itself and nobody notifies. A row is marked published only after the brokers have acknowledged it: a crash in between
+//! sends it again, and the consumers' inbox drops it.
 //!
 //! The order per key survives all of this: rows leave in the order of their positions, librdkafka keeps that order, no
 //! record times out, and a relay that takes over starts again at the oldest row that is not marked.
@@ -41,6 +42,8 @@ pub struct RelayOptions {
     /// Wake-ups and answers that follow a reading of the outbox this closely wait for one another: the next reading then
     /// serves them all.
     pub gather: Duration,
+    /// A relay that finds rows again within this time reads on without being woken, and until it has found none for so long.
+    pub awake: Duration,
     /// How often the outbox is read without having been woken, and how often a stand-by asks for the lock.
     pub poll: Duration,
     /// How long published rows are kept, for looking things up.
@@ -58,6 +61,7 @@ impl Default for RelayOptions {
         Self {
             window: 1_000,
             gather: Duration::from_millis(20),
+            awake: Duration::from_millis(200),
             poll: Duration::from_secs(1),
             keep_published: chrono::TimeDelta::hours(24),
             keep_inbox: chrono::TimeDelta::days(45),
@@ -207,6 +211,7 @@ impl<S: Service> Relay<S> {
         // when the outbox is to be read; none: nothing that could be sent is known to be there
         let mut due = Some(read_at);
         let mut full = false;
+        let mut found_at: Option<Instant> = None;
         loop {
             if due.is_some_and(|due| due <= Instant::now()) {
                 read_at = Instant::now();
@@ -215,8 +220,23 @@ impl<S: Service> Relay<S> {
                 if served_at.is_some_and(|at| idle || at.elapsed() >= self.options.linger) {
                     return Ok(());
                 }
-                due = None;
                 full = !window.has_room();
+                let found = sent > 0;
+                let again = found_at.is_some_and(|at| read_at < at + self.options.awake);
+                found_at = if found { Some(read_at) } else { found_at };
+                due = match (session.is_awake(), found, again) {
+                    (true, false, false) => {
+                        session.doze().await?;
+                        // what was appended before that woke nobody
+                        Some(read_at)
+                    }
+                    (true, ..) => Some(read_at + self.options.gather),
+                    (false, true, true) => {
+                        session.stay_awake().await?;
+                        Some(read_at + self.options.gather)
+                    }
+                    (false, ..) => None,
+                };
             }
             // only waiting may be cut off here: an answer that was taken must be heeded
             let event = tokio::select! {

@@ -15,11 +15,16 @@ use crate::db::{Db, Service};
 /// An answer to "do I still hold the lock" that takes longer than this is a no.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long the relay waits for transactions that have just asked whether it is awake.
+const LOCK_TIMEOUT_MILLIS: &str = "50";
+
 /// A connection on which a relay waits for its lock, and then for wake-ups.
 pub struct Session {
     listener: PgListener,
     pool: PgPool,
     lock: String,
+    outbox: String,
+    awake: bool,
 }
 
 impl Session {
@@ -30,7 +35,7 @@ impl Session {
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(Duration::from_secs(3))
-            .connect_lazy_with(db.dedicated());
+            .connect_lazy_with(db.dedicated().options([("lock_timeout", LOCK_TIMEOUT_MILLIS)]));
         let mut listener = PgListener::connect_with(&pool).await?;
         // a new connection would not have the lock: losing the old one must be seen
         listener.eager_reconnect(false);
@@ -40,6 +45,8 @@ impl Session {
             listener,
             pool,
             lock: format!("{}.relay", S::SCHEMA),
+            outbox: format!("{}.outbox", S::SCHEMA),
+            awake: false,
         })
     }
 
@@ -56,6 +63,34 @@ impl Session {
         let woken = self.listener.try_recv().await?;
         anyhow::ensure!(woken.is_some(), "the connection that holds the relay's lock is lost");
         while self.listener.next_buffered().is_some() {}
+        Ok(())
+    }
+
+    /// Whether commits to the outbox need not wake this relay.
+    pub fn is_awake(&self) -> bool {
+        self.awake
+    }
+
+    /// Lets commits to the outbox go without waking the relay, unless too many are about to; then it stays as it is.
+    pub async fn stay_awake(&mut self) -> anyhow::Result<()> {
+        let lock = sqlx::query("select pg_advisory_lock(hashtextextended($1, 2))")
+            .bind(&self.outbox)
+            .execute(&mut self.listener);
+        match tokio::time::timeout(CHECK_TIMEOUT, lock).await? {
+            Ok(_) => self.awake = true,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Lets commits to the outbox wake the relay again. What was appended before has to be looked for once more.
+    pub async fn doze(&mut self) -> anyhow::Result<()> {
+        let unlock = sqlx::query("select pg_advisory_unlock(hashtextextended($1, 2))")
+            .bind(&self.outbox)
+            .execute(&mut self.listener);
+        tokio::time::timeout(CHECK_TIMEOUT, unlock).await??;
+        self.awake = false;
         Ok(())
     }
 

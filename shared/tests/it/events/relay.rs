@@ -17,7 +17,7 @@ use shared::events::{
     outbox,
     relay::Relay,
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgListener};
 
 use super::world::{Eyes, Job, PARTITIONS, TOPIC, Till, World, header, numbers_by_key, value};
 use crate::support::{Shop, eventually};
@@ -153,6 +153,66 @@ async fn an_event_is_on_kafka_within_two_hundred_milliseconds_of_its_commit(pool
     latencies.sort();
     assert!(latencies[15] < Duration::from_millis(200), "{latencies:?}");
     relay.stop().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_busy_relay_is_not_woken_and_one_that_dozes_is(pool: PgPool) {
+    let world = World::new(&pool).await;
+    let relay = Job::start(|shutdown| world.relay().run(shutdown));
+    let eyes = Eyes::on(&world, TOPIC.name(), PARTITIONS);
+    let mut notifications = PgListener::connect_with(&pool).await.unwrap();
+    notifications.listen("outbox_shop").await.unwrap();
+    let appended = 300;
+    for n in 1..=appended {
+        world.append(TOPIC, "a", n).await;
+    }
+    let records = eyes.see(300).await;
+    assert_eq!(numbers_by_key(&records)["a"], (1..=appended).collect::<Vec<i64>>());
+    // what this session listens to arrives before the answer to its next statement
+    sqlx::query("select 1").execute(&mut notifications).await.unwrap();
+    let mut woken = 0;
+    while notifications.next_buffered().is_some() {
+        woken += 1;
+    }
+    assert!(woken < appended / 2, "woken {woken} times for {appended} events");
+
+    eventually("it dozes", async || !is_awake(&pool).await).await;
+    world.append(TOPIC, "a", 0).await;
+    let woken = tokio::time::timeout(Duration::from_secs(20), notifications.recv());
+    woken.await.unwrap().unwrap();
+    eyes.see(1).await;
+    relay.stop().await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn what_was_appended_to_a_busy_relay_and_committed_when_it_dozes_is_found(pool: PgPool) {
+    let world = World::new(&pool).await;
+    let relay = Job::start(|shutdown| world.relay().run(shutdown));
+    let eyes = Eyes::on(&world, TOPIC.name(), PARTITIONS);
+    let busy = std::cell::Cell::new(0);
+    eventually("it stays awake", async || {
+        world.append(TOPIC, "a", 1).await;
+        busy.set(busy.get() + 1);
+        is_awake(&pool).await
+    })
+    .await;
+    eyes.see(busy.get()).await;
+    let mut slow = world.db.begin().await.unwrap();
+    outbox::append::<Shop>(&mut slow, &[world.event(TOPIC, "b", 2)])
+        .await
+        .unwrap();
+    eventually("it dozes", async || !is_awake(&pool).await).await;
+    slow.commit().await.unwrap();
+    assert_eq!(numbers_by_key(&eyes.see(1).await)["b"], [2]);
+    relay.stop().await;
+}
+
+/// Whether a relay holds the lock that says that commits need not wake it.
+async fn is_awake(pool: &PgPool) -> bool {
+    let awake = "select exists (select from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted
+                 and database = (select oid from pg_database where datname = current_database())
+                 and (classid::bigint << 32 | objid::bigint) = hashtextextended('shop.outbox', 2))";
+    sqlx::query_scalar(awake).fetch_one(pool).await.unwrap()
 }
 
 #[sqlx::test(migrations = false)]
