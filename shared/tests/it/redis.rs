@@ -378,7 +378,8 @@ async fn a_silent_server_costs_its_time_out_and_then_nothing() {
         assert!(redis.get("key").await.is_err());
     }
     assert!(
-        paused.elapsed() < Duration::from_millis(400),
+        // each waiting for its time-out would take ten seconds
+        paused.elapsed() < Duration::from_secs(3),
         "while it is silent nobody waits: {:?}",
         paused.elapsed()
     );

