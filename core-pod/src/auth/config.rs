@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     auth::{
@@ -212,6 +213,8 @@ pub struct AuthConfig {
     pub oidc: OidcConfig,
     /// Pods that may ask for service tokens, by id.
     pub clients: BTreeMap<String, ServiceClient>,
+    /// How long a signing key of the database signs before the next one does; `None`: until an operator rotates.
+    pub rotate_keys_after: Option<TimeDelta>,
     keys: KeySettings,
 }
 
@@ -232,6 +235,7 @@ impl AuthConfig {
             second_factor: MfaConfig::read(reader),
             oidc: OidcConfig::read(reader),
             clients: read_clients(reader),
+            rotate_keys_after: read_rotation(reader),
             keys: KeySettings::read(reader),
         }
     }
@@ -294,6 +298,19 @@ impl KeySettings {
         }
         settings
     }
+}
+
+/// `JWT_KEY_ROTATION_DAYS`: a key that signs for longer than ten years is a mistake.
+fn read_rotation(reader: &mut Reader) -> Option<TimeDelta> {
+    let days = reader.or(
+        "JWT_KEY_ROTATION_DAYS",
+        90_u32,
+        "days after which a signing key of the database is replaced, from the first `keys rotate` on; 0: never",
+    );
+    if days > 3_650 {
+        reader.problem("JWT_KEY_ROTATION_DAYS: at most 3650");
+    }
+    (1..=3_650).contains(&days).then(|| TimeDelta::days(days.into()))
 }
 
 /// `SERVICE_CLIENTS`: `business-pod=<secret>,experience-pod=<secret>`.

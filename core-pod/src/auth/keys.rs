@@ -5,9 +5,14 @@
 //! A rotation publishes the next key some time before it signs, so that every cache of the key set knows it first, and
 //! keeps the old ones for as long as a token that they signed can live. An emergency does neither: what the old keys signed
 //! is worth nothing at once. What the database says of a key's name wins over the configuration, so a key that was retired
-//! stays retired in a pod whose environment still has it.
+//! stays retired in a pod whose environment still has it. Keys of the database are rotated when they have signed for so long
+//! as is configured.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,6 +38,8 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// From the publication of a key to its first signature: longer than any pod keeps the key set.
 const PUBLISHED_BEFORE: TimeDelta = TimeDelta::seconds(90);
+/// Between two looks at how old the key is that signs.
+const AGE_EVERY: Duration = Duration::from_hours(1);
 /// Clocks of pods may differ by this much.
 const LEEWAY: TimeDelta = TimeDelta::seconds(10);
 
@@ -108,6 +115,7 @@ struct Inner {
     /// Keys that were made for this process alone are nobody else's business.
     record_configured: bool,
     token_life: TimeDelta,
+    rotate_after: Option<TimeDelta>,
     ring: KeyRing,
     loaded: OnceCell<()>,
 }
@@ -137,10 +145,11 @@ pub struct Configured {
 }
 
 impl SigningKeys {
-    /// The keys of the configuration until the database is asked.
+    /// The keys of the configuration until the database is asked. Those of the database sign for `rotate_after`.
     pub fn new(
         configured: Configured,
         access_ttl: Duration,
+        rotate_after: Option<TimeDelta>,
         db: Db<Auth>,
         cipher: Cipher,
         sources: Sources,
@@ -154,6 +163,7 @@ impl SigningKeys {
             configured: configured.entries,
             record_configured: !configured.ephemeral,
             token_life: TimeDelta::from_std(longest).unwrap_or(TimeDelta::hours(1)) + LEEWAY,
+            rotate_after,
             ring,
             loaded: OnceCell::new(),
         })))
@@ -266,6 +276,23 @@ impl SigningKeys {
         })
     }
 
+    /// Rotates if the key that signs is one of the database and has done so for as long as it may. Of several pods that find
+    /// out at once one makes the new key. What the configuration names has no age and is left to operators.
+    pub async fn rotate_if_due(&self) -> Result<Option<KeyReport>, KeyError> {
+        let Some(after) = self.0.rotate_after else {
+            return Ok(None);
+        };
+        let (rows, now) = (store::list_keys(self.0.db.pool()).await?, self.0.sources.now());
+        if signing_row(&rows, now).is_none_or(|row| now < row.activates_at + after) {
+            return Ok(None);
+        }
+        match self.rotate(false).await {
+            Ok(report) => Ok(Some(report)),
+            Err(KeyError::UnderWay(..)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a key worth nothing at once. Refuses the one that signs.
     pub async fn retire(&self, kid: &str) -> Result<(), KeyError> {
         let now = self.0.sources.now();
@@ -343,11 +370,19 @@ impl SigningKeys {
         })
     }
 
-    /// The job around [`refresh`](Self::refresh), until the process drains. While the database is away the keys stay.
+    /// The job around [`refresh`](Self::refresh) and [`rotate_if_due`](Self::rotate_if_due), until the process drains. While
+    /// the database is away the keys stay.
     pub async fn keep_fresh(&self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut aged: Option<Instant> = None;
         loop {
             match self.refresh().await {
                 Ok(_) => {
+                    if aged.is_none_or(|at| at.elapsed() >= AGE_EVERY) {
+                        aged = Some(Instant::now());
+                        if let Err(error) = self.rotate_if_due().await {
+                            tracing::warn!(%error, "signing keys not rotated, will try again in an hour");
+                        }
+                    }
                     if let Err(error) = store::wipe_retired(self.0.db.pool(), self.0.sources.now()).await {
                         tracing::debug!(%error, "retired keys not wiped yet");
                     }

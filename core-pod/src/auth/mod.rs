@@ -206,7 +206,15 @@ pub fn signing_keys(
 ) -> anyhow::Result<SigningKeys> {
     let configured = config.configured_keys(sources)?;
     let ttl = config.tokens.access_ttl;
-    Ok(SigningKeys::new(configured, ttl, db, cipher, sources.clone())?)
+    let rotate_after = config.rotate_keys_after;
+    Ok(SigningKeys::new(
+        configured,
+        ttl,
+        rotate_after,
+        db,
+        cipher,
+        sources.clone(),
+    )?)
 }
 
 /// The routes of the service.

@@ -191,6 +191,43 @@ async fn a_running_pod_finds_new_keys_by_itself(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = false)]
+async fn a_key_that_has_signed_for_ninety_days_is_replaced_once_however_many_pods_find_out(pool: PgPool) {
+    const DAY: i64 = 86_400;
+    let (app, replica) = (start(&pool).await, again(&pool));
+    let never = settings();
+    let never = TestApp::again(
+        pool.clone(),
+        &[("JWT_KEYSET", never[0].1.as_str()), ("JWT_KEY_ROTATION_DAYS", "0")],
+    );
+    let pods = [&app, &replica, &never];
+    let pass = |seconds: i64| pods.iter().for_each(|pod| pod.advance(seconds));
+    pass(91 * DAY);
+    assert!(keys(&app).rotate_if_due().await.unwrap().is_none(), "the environment's");
+    let first = keys(&app).rotate(false).await.unwrap().kid;
+    pass(90 + 90 * DAY - 1);
+    assert!(keys(&app).rotate_if_due().await.unwrap().is_none(), "a second early");
+    pass(1);
+    assert!(keys(&never).rotate_if_due().await.unwrap().is_none(), "switched off");
+    let (one, other) = (keys(&app), keys(&replica));
+    let (one, other) = tokio::join!(one.rotate_if_due(), other.rotate_if_due());
+    let made: Vec<_> = [one.unwrap(), other.unwrap()].into_iter().flatten().collect();
+    let [second] = made.as_slice() else { panic!("{made:?}") };
+    let of = |list: &[(String, KeyStatus)], kid: &str| list.iter().find(|key| key.0 == kid).unwrap().1;
+    let list = statuses(&app).await;
+    assert_eq!(
+        (of(&list, &first), of(&list, &second.kid)),
+        (KeyStatus::Signing, KeyStatus::Pending)
+    );
+    pass(91);
+    assert!(keys(&replica).rotate_if_due().await.unwrap().is_none());
+    let list = statuses(&app).await;
+    assert_eq!(
+        (of(&list, &first), of(&list, &second.kid)),
+        (KeyStatus::Verifying, KeyStatus::Signing)
+    );
+}
+
+#[sqlx::test(migrations = false)]
 async fn private_keys_are_sealed_and_open_with_the_key_of_the_platform_only(pool: PgPool) {
     let app = start(&pool).await;
     keys(&app).rotate(false).await.unwrap();
