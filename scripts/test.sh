@@ -40,6 +40,9 @@ python3 scripts/conformance/operations.py "$OPERATIONS" --check
 
 step "unit, database, HTTP, event and fault tests"
 export CONFORMANCE_DIR
+# most tests wait for servers and time-outs most of the time: a small machine runs more of them than it has cores
+cores=$(nproc)
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((cores < 4 ? 2 * cores : cores))}
 scripts/with-postgres.sh scripts/cargo.sh test --workspace --no-fail-fast
 
 step "the API document is true"

@@ -299,6 +299,7 @@ async fn a_relay_that_loses_its_connection_goes_on(pool: PgPool) {
     let relay = Job::start(|shutdown| world.relay().run(shutdown));
     world.append(TOPIC, "a", 1).await;
     eyes.see(1).await;
+    eventually("it is marked", async || world.pending().await == 0).await;
     let kill = "select pg_terminate_backend(pid) from pg_stat_activity
                 where datname = current_database() and pid <> pg_backend_pid() and application_name = 'shop-service'";
     sqlx::query(kill).execute(&pool).await.unwrap();
