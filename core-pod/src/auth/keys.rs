@@ -8,11 +8,7 @@
 //! stays retired in a pod whose environment still has it. Keys of the database are rotated when they have signed for so long
 //! as is configured.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -38,8 +34,6 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// From the publication of a key to its first signature: longer than any pod keeps the key set.
 const PUBLISHED_BEFORE: TimeDelta = TimeDelta::seconds(90);
-/// Between two looks at how old the key is that signs.
-const AGE_EVERY: Duration = Duration::from_hours(1);
 /// Clocks of pods may differ by this much.
 const LEEWAY: TimeDelta = TimeDelta::seconds(10);
 
@@ -183,22 +177,28 @@ impl SigningKeys {
         })
     }
 
-    /// Looks at the database. Says whether the keys in use changed.
+    /// Looks at the database. Says whether a rotation is due.
     pub async fn refresh(&self) -> Result<bool, KeyError> {
-        let changed = self.load().await?;
+        let due = self.load().await?;
         let _ = self.0.loaded.set(());
-        Ok(changed)
+        Ok(due)
     }
 
     async fn load(&self) -> Result<bool, KeyError> {
-        let rows = store::list_keys(self.0.db.pool()).await?;
-        let next = KeySet::of(&self.entries(&rows, self.0.sources.now())?)?;
+        let (rows, now) = (store::list_keys(self.0.db.pool()).await?, self.0.sources.now());
+        let next = KeySet::of(&self.entries(&rows, now)?)?;
         let kid = next.kid().to_owned();
-        let changed = self.0.ring.replace(next);
-        if changed {
+        if self.0.ring.replace(next) {
             tracing::info!(signing = kid, "the signing keys changed");
         }
-        Ok(changed)
+        Ok(self.is_due(&rows, now))
+    }
+
+    /// Whether the key that signs is one of the database, has done so for as long as it may, and has no successor yet.
+    fn is_due(&self, rows: &[KeyRow], now: DateTime<Utc>) -> bool {
+        let Some(after) = self.0.rotate_after else { return false };
+        signing_row(rows, now).is_some_and(|row| row.activates_at + after <= now)
+            && rows.iter().all(|row| row.activates_at <= now)
     }
 
     /// The keys that are worth something at `now`; one of them signs.
@@ -276,16 +276,9 @@ impl SigningKeys {
         })
     }
 
-    /// Rotates if the key that signs is one of the database and has done so for as long as it may. Of several pods that find
-    /// out at once one makes the new key. What the configuration names has no age and is left to operators.
-    pub async fn rotate_if_due(&self) -> Result<Option<KeyReport>, KeyError> {
-        let Some(after) = self.0.rotate_after else {
-            return Ok(None);
-        };
-        let (rows, now) = (store::list_keys(self.0.db.pool()).await?, self.0.sources.now());
-        if signing_row(&rows, now).is_none_or(|row| now < row.activates_at + after) {
-            return Ok(None);
-        }
+    /// Rotates where [`refresh`](Self::refresh) said that it is due. Of several pods that find out at once one makes the new
+    /// key. What the configuration names has no age and is left to operators.
+    pub async fn rotate_when_due(&self) -> Result<Option<KeyReport>, KeyError> {
         match self.rotate(false).await {
             Ok(report) => Ok(Some(report)),
             Err(KeyError::UnderWay(..)) => Ok(None),
@@ -370,18 +363,13 @@ impl SigningKeys {
         })
     }
 
-    /// The job around [`refresh`](Self::refresh) and [`rotate_if_due`](Self::rotate_if_due), until the process drains. While
-    /// the database is away the keys stay.
+    /// The job around [`refresh`](Self::refresh), until the process drains. While the database is away the keys stay.
     pub async fn keep_fresh(&self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut aged: Option<Instant> = None;
         loop {
             match self.refresh().await {
-                Ok(_) => {
-                    if aged.is_none_or(|at| at.elapsed() >= AGE_EVERY) {
-                        aged = Some(Instant::now());
-                        if let Err(error) = self.rotate_if_due().await {
-                            tracing::warn!(%error, "signing keys not rotated, will try again in an hour");
-                        }
+                Ok(due) => {
+                    if due && let Err(error) = self.rotate_when_due().await {
+                        tracing::warn!(%error, "the signing keys are to be rotated and were not");
                     }
                     if let Err(error) = store::wipe_retired(self.0.db.pool(), self.0.sources.now()).await {
                         tracing::debug!(%error, "retired keys not wiped yet");

@@ -201,15 +201,17 @@ async fn a_key_that_has_signed_for_ninety_days_is_replaced_once_however_many_pod
     );
     let pods = [&app, &replica, &never];
     let pass = |seconds: i64| pods.iter().for_each(|pod| pod.advance(seconds));
+    let is_due = async |app: &TestApp| keys(app).refresh().await.unwrap();
     pass(91 * DAY);
-    assert!(keys(&app).rotate_if_due().await.unwrap().is_none(), "the environment's");
+    assert!(!is_due(&app).await, "the environment's");
     let first = keys(&app).rotate(false).await.unwrap().kid;
     pass(90 + 90 * DAY - 1);
-    assert!(keys(&app).rotate_if_due().await.unwrap().is_none(), "a second early");
+    assert!(!is_due(&app).await, "a second early");
     pass(1);
-    assert!(keys(&never).rotate_if_due().await.unwrap().is_none(), "switched off");
+    assert!(!is_due(&never).await, "switched off");
+    assert!(is_due(&app).await && is_due(&replica).await);
     let (one, other) = (keys(&app), keys(&replica));
-    let (one, other) = tokio::join!(one.rotate_if_due(), other.rotate_if_due());
+    let (one, other) = tokio::join!(one.rotate_when_due(), other.rotate_when_due());
     let made: Vec<_> = [one.unwrap(), other.unwrap()].into_iter().flatten().collect();
     let [second] = made.as_slice() else { panic!("{made:?}") };
     let of = |list: &[(String, KeyStatus)], kid: &str| list.iter().find(|key| key.0 == kid).unwrap().1;
@@ -218,8 +220,9 @@ async fn a_key_that_has_signed_for_ninety_days_is_replaced_once_however_many_pod
         (of(&list, &first), of(&list, &second.kid)),
         (KeyStatus::Signing, KeyStatus::Pending)
     );
+    assert!(!is_due(&replica).await, "under way");
     pass(91);
-    assert!(keys(&replica).rotate_if_due().await.unwrap().is_none());
+    assert!(!is_due(&replica).await, "done");
     let list = statuses(&app).await;
     assert_eq!(
         (of(&list, &first), of(&list, &second.kid)),
