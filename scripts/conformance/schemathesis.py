@@ -3,6 +3,7 @@
 Usage: schemathesis.py ST BINARIES
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -88,6 +89,18 @@ def document(binaries, folder):
     return file
 
 
+def keeper_gone(lock):
+    """Waits for the process that stops the embedded servers after the platform, so that nobody writes to the folder any more."""
+    if not lock.exists():
+        return
+    with open(lock) as held:
+        for _ in range(300):
+            try:
+                return fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+
+
 def main():
     st, binaries = sys.argv[1:3]
     seconds = os.environ.get("SCHEMATHESIS_SECONDS", "25")
@@ -136,6 +149,7 @@ def main():
                 platform.wait(60)
             except subprocess.TimeoutExpired:
                 platform.kill()
+            keeper_gone(pathlib.Path(folder, "data", "keeper.lock"))
 
 
 main()
