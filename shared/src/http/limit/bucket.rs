@@ -28,8 +28,8 @@ impl Step {
 }
 
 /// One bucket: the instant at which it is full again. Arguments: microseconds per request, capacity, step, how many requests
-/// to take at once where there are as many, microseconds that are given back first of what was taken before. Answers: how many were taken (or might pass), remaining, microseconds until
-/// full, microseconds until the next may pass.
+/// to take at once where there are as many, microseconds that are given back first of what was taken before. Answers: how
+/// many were taken (or might pass), remaining, microseconds until full, microseconds until the next may pass.
 pub(super) static BUCKET: Script = Script::new(
     "rate_limit",
     r"
